@@ -1,0 +1,92 @@
+"""What a collector says of itself: one value, taken at a moment, that status, metrics and alerts read.
+
+Counters count since the process started. Times are nanoseconds or microseconds of the lake's clock, 0 where
+something has not happened yet. It is served as JSON at /status and written to `state/collector.json`; fields are
+added, never renamed.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Latency(msgspec.Struct, frozen=True):
+    """Receive time minus event time of the last minute's messages, corrected by the measured clock offset.
+
+    None where no message bore an event time (bookTicker has none).
+    """
+
+    p50_ms: float
+    p95_ms: float
+    max_ms: float
+    samples: int
+
+
+class StreamSnapshot(msgspec.Struct, frozen=True):
+    name: str
+    symbol: str
+    kind: str
+    messages: int
+    bytes: int
+    last_received_ns: int
+    last_event_time_us: int
+    latency: Latency | None
+
+
+class SymbolSnapshot(msgspec.Struct, frozen=True):
+    """Ids are 0 where none was seen."""
+
+    symbol: str
+    last_id: int  # greatest trade id received
+    durable_id: int  # greatest trade id fsynced: the acknowledged one
+    last_trade_time_us: int
+    holes_open: int  # holes known and not filled
+    ids_missing: int  # trades in them
+    holes_total: int
+    duplicates: int
+
+
+class ConnectionSnapshot(msgspec.Struct, frozen=True):
+    name: str
+    state: str  # connecting, subscribing, live, closing
+    streams: int
+    connected_ns: int
+    messages: int
+    bytes: int
+    exchange_time_us: int
+
+
+class WriterSnapshot(msgspec.Struct, frozen=True):
+    queue_bytes: int
+    queue_limit_bytes: int
+    queue_full_total: int  # how often reading had to pause
+    bytes_written: int
+    frames: int
+    parts: int
+    fsyncs: int
+    fsync_interval_ms: float  # the real one: greatest of the last minute
+    fsync_last_ms: float  # how long the last took
+    receive_to_durable_p99_ms: float
+    last_fsync_ns: int
+    write_errors: int
+
+
+class CollectorSnapshot(msgspec.Struct, frozen=True):
+    version: str
+    collector: str
+    exchange: str
+    pid: int
+    started_ns: int
+    taken_ns: int
+    clock: str
+    clock_speed: float
+    clock_offset_us: int | None  # the exchange's clock minus ours; None: not measured yet
+    clock_round_trip_us: int | None
+    streams: list[StreamSnapshot]
+    symbols: list[SymbolSnapshot]
+    connections: list[ConnectionSnapshot]
+    outcomes: dict[str, int]  # ended connections by reason
+    reconnects: int
+    quarantined: dict[str, int]
+    writer: WriterSnapshot
+    port: int = -1  # where /metrics and /status are served

@@ -1,0 +1,1 @@
+"""The typed configuration of one machine, and where each value came from."""

@@ -1,0 +1,156 @@
+"""Where everything is. No other module puts a path together."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from crypto_lake.lake import durable
+from crypto_lake.lake.control import CONTROL
+from crypto_lake.model.clock import Hour
+
+OPEN_SUFFIX = ".open"
+_RAW_NAME = re.compile(
+    r"(?:part_(?P<part_hour>\d\d)_(?P<number>\d{4,})"
+    r"|hour_(?P<hour>\d\d)(?:_(?P<late>\d+))?"
+    r"|healed_(?P<healed_hour>\d\d)_(?P<first>\d+)-(?P<last>\d+))"
+    r"\.jsonl\.zst(?P<open>\.open)?"
+)
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class RawFile:
+    """A file of raw lines. Sorted, they stand in the order in which they were received.
+
+    `kind`: "hour" (sealed), "part" (closed or open), "healed" (fetched from REST, under the hour of its trades).
+    """
+
+    hour: Hour
+    kind: str
+    number: int  # of a part; of a sealed hour's late file (1 for the first); the first id of a healed one
+    path: Path
+    is_open: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The paths of one data directory."""
+
+    root: Path
+
+    # raw
+    def raw_root(self) -> Path:
+        return self.root / "raw"
+
+    def raw_day(self, exchange: str, symbol: str, day: str) -> Path:
+        return self.root / "raw" / exchange / symbol / day
+
+    def part(self, exchange: str, symbol: str, hour: Hour, number: int) -> Path:
+        """The closed part's path; while it is being written `.open` stands behind it."""
+        return self.raw_day(exchange, symbol, hour.day) / f"part_{hour.hour:02d}_{number:04d}.jsonl.zst"
+
+    def exchanges(self) -> list[str]:
+        return _folders(self.root / "raw")
+
+    def symbols(self, exchange: str) -> list[str]:
+        """Symbols with raw on the disk, whatever today's configuration says."""
+        return [name for name in _folders(self.root / "raw" / exchange) if name != CONTROL]
+
+    def raw_days(self, exchange: str, symbol: str) -> list[str]:
+        return [name for name in _folders(self.root / "raw" / exchange / symbol) if _DAY.fullmatch(name)]
+
+    def raw_files(self, exchange: str, symbol: str, day: str) -> list[RawFile]:
+        """All raw files of a day, open ones included, sorted. Other names are passed over."""
+        folder = self.raw_day(exchange, symbol, day)
+        found = [parse_raw_name(day, path) for path in folder.iterdir()] if folder.is_dir() else []
+        return sorted(file for file in found if file is not None)
+
+    def open_parts(self) -> Iterator[Path]:
+        """Parts that are being written, or that a crash left behind."""
+        return (self.root / "raw").glob(f"*/*/*/part_*{OPEN_SUFFIX}")
+
+    # bars
+    def bars(self, exchange: str, symbol: str, day: str) -> Path:
+        year, month, day_of_month = day.split("-")
+        return (
+            self.root
+            / "parquet"
+            / exchange
+            / symbol
+            / f"year={year}"
+            / f"month={month}"
+            / f"day={day_of_month}"
+        ) / "bars.parquet"
+
+    # ledger, manifests, the rest
+    def ledger(self, exchange: str, symbol: str) -> Path:
+        return self.root / "ledger" / exchange / f"{symbol}.jsonl"
+
+    def manifest(self, path: Path) -> Path:
+        """The manifest of a file of this lake."""
+        relative = path.relative_to(self.root)
+        return self.root / "manifests" / relative.with_name(relative.name + ".json")
+
+    @property
+    def state(self) -> Path:
+        return self.root / "state"
+
+    @property
+    def locks(self) -> Path:
+        return self.root / "state" / "locks"
+
+    @property
+    def clock(self) -> Path:
+        return self.root / "state" / "clock.json"
+
+    @property
+    def quarantine(self) -> Path:
+        return self.root / "quarantine"
+
+    @property
+    def health(self) -> Path:
+        return self.root / "health"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "logs" / "qa" / "crypto-lake.log"
+
+    def collector_id(self) -> str:
+        """This data directory's own name for its collector, minted the first time it is asked for.
+
+        A lost volume's successor gets another one, so that it never meets the old one's names in the bucket.
+        """
+        path = self.state / "collector"
+        try:
+            return path.read_text().strip()
+        except FileNotFoundError:
+            host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40].strip("-") or "local"
+            minted = f"{host}-{secrets.token_hex(2)}"
+            durable.write(path, minted.encode() + b"\n")
+            return minted
+
+
+def parse_raw_name(day: str, path: Path) -> RawFile | None:
+    """What a name in a raw folder says, or None where it is not one of ours."""
+    match = _RAW_NAME.fullmatch(path.name)
+    if match is None:
+        return None
+    is_open = match["open"] is not None
+    if match["part_hour"] is not None:
+        hour, kind, number = match["part_hour"], "part", int(match["number"])
+    elif match["hour"] is not None:
+        hour, kind, number = match["hour"], "hour", int(match["late"] or 1)
+    else:
+        hour, kind, number = match["healed_hour"], "healed", int(match["first"])
+    if int(hour) > 23 or (is_open and kind != "part"):
+        return None
+    return RawFile(Hour(day, int(hour)), kind, number, path, is_open)
+
+
+def _folders(path: Path) -> list[str]:
+    return sorted(entry.name for entry in path.iterdir() if entry.is_dir()) if path.is_dir() else []

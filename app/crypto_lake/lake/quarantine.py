@@ -1,0 +1,53 @@
+"""What could not be used, put aside with the reason: never skipped in silence, never in the way.
+
+`quarantine/<name>` holds the bytes and `quarantine/index.jsonl` a line for each: when, from where, why, how
+many bytes. A flood is cut: past the limit the bytes are counted and no longer kept.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+DEFAULT_LIMIT_BYTES = 64 * 1024 * 1024
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A line of `quarantine/index.jsonl`. `kept` false: the limit was reached and only the count is left."""
+
+    recorded_ns: int
+    origin: str
+    reason: str
+    bytes: int
+    file: str | None
+    kept: bool
+
+
+@dataclass
+class Quarantine:
+    """Appends to a quarantine folder. Not fsynced: it is evidence, not the lake."""
+
+    folder: Path
+    limit_bytes: int = DEFAULT_LIMIT_BYTES
+    counts: dict[str, int] = field(default_factory=dict[str, int])
+    _used_bytes: int | None = None
+
+    def add(self, name: str, data: bytes, reason: str, origin: str, recorded_ns: int | None = None) -> None:
+        """Append `data` and a newline to `quarantine/<name>`; count it under `reason`."""
+        self.counts[reason] = self.counts.get(reason, 0) + 1
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self._used_bytes is None:
+            self._used_bytes = sum(f.stat().st_size for f in self.folder.rglob("*") if f.is_file())
+        keep = self._used_bytes + len(data) <= self.limit_bytes
+        if keep:
+            target = self.folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("ab") as file:
+                file.write(data + b"\n")
+            self._used_bytes += len(data) + 1
+        entry = Entry(recorded_ns or time.time_ns(), origin, reason, len(data), name if keep else None, keep)
+        with (self.folder / "index.jsonl").open("ab") as index:
+            index.write(msgspec.json.encode(entry) + b"\n")

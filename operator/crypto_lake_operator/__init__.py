@@ -1,0 +1,1 @@
+"""The control plane of crypto-lake: CryptoLake resources in, running lakes out."""
