@@ -11,7 +11,7 @@ import msgspec
 
 
 class Latency(msgspec.Struct, frozen=True):
-    """Receive time minus event time of the last minute's messages, corrected by the measured clock offset.
+    """Receive time minus event time of the last 2,048 messages, corrected by the measured clock offset.
 
     None where no message bore an event time (bookTicker has none).
     """

@@ -42,7 +42,8 @@ def format_e8(value_e8: int) -> str:
 
 
 def to_decimal(value_e8: int) -> Decimal:
-    return Decimal(value_e8).scaleb(-SCALE)
+    """Exact, whatever the context's precision is (arithmetic on the result is the context's)."""
+    return Decimal(format_e8(value_e8))
 
 
 def quote_volume_e8(price_e8: int, size_e8: int) -> int:

@@ -86,6 +86,32 @@ class IntervalSet:
             found.append(Interval(at, within.last))
         return found
 
+    def shared_with(self, within: Interval) -> list[Interval]:
+        """The parts of `within` that are in the set."""
+        return [
+            Interval(max(i.first, within.first), min(i.last, within.last))
+            for i in self
+            if i.last >= within.first and i.first <= within.last
+        ]
+
+    def remove(self, within: Interval) -> None:
+        """Take out every id of `within`."""
+        left = bisect_left(self._lasts, within.first)
+        right = bisect_right(self._firsts, within.last)
+        if left >= right:
+            return
+        before, after = self._firsts[left], self._lasts[right - 1]
+        firsts: list[int] = []
+        lasts: list[int] = []
+        if before < within.first:
+            firsts.append(before)
+            lasts.append(within.first - 1)
+        if after > within.last:
+            firsts.append(within.last + 1)
+            lasts.append(after)
+        self._firsts[left:right] = firsts
+        self._lasts[left:right] = lasts
+
     def count(self) -> int:
         return sum(last - first + 1 for first, last in zip(self._firsts, self._lasts, strict=True))
 

@@ -1,0 +1,48 @@
+"""What goes from the event loop to the writer's thread: one cut of everything received so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from crypto_lake.completeness.fold import Run
+from crypto_lake.lake import control
+from crypto_lake.model.clock import Hour
+
+
+@dataclass(slots=True)
+class Item:
+    """Lines of one symbol (or of `_control`), in the order of their receipt, and the trades in them."""
+
+    symbol: str
+    lines: bytes | bytearray
+    runs: list[Run]
+    oldest_monotonic: float
+
+
+@dataclass(slots=True)
+class Rejected:
+    """A message that may not become a line."""
+
+    data: bytes
+    reason: str
+    connection: str
+    received_ns: int
+
+
+@dataclass(slots=True)
+class Batch:
+    """All items were received within `hour`.
+
+    `cut_ns`: when it was cut. `whole`: everything received before then is in this batch or an earlier one; not so
+    where only one symbol's full buffer was sent.
+    """
+
+    hour: Hour
+    items: list[Item]
+    bytes: int
+    cut_ns: int
+    whole: bool
+    events: list[tuple[int, str, control.AnyEvent]] = field(
+        default_factory=list[tuple[int, str, control.AnyEvent]]
+    )
+    rejected: list[Rejected] = field(default_factory=list[Rejected])

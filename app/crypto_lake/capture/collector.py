@@ -1,0 +1,312 @@
+"""The collector: connections, intake and writer put together, from its lock to its last fsync."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import os
+import ssl
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from crypto_lake import __version__
+from crypto_lake.capture.connection import ConnectionSettings
+from crypto_lake.capture.feed import Feed, FeedSettings, FeedSnapshot
+from crypto_lake.capture.intake import StreamIntake
+from crypto_lake.capture.probe import ClockProbe, ProbeError, read_clock_setting
+from crypto_lake.capture.snapshot import CollectorSnapshot
+from crypto_lake.capture.tls import tls_context
+from crypto_lake.capture.transport import Target
+from crypto_lake.capture.writer import Writer, WriterSettings
+from crypto_lake.exchanges import EXCHANGES
+from crypto_lake.lake import control, durable, locks, parts
+from crypto_lake.lake.layout import Layout
+from crypto_lake.lake.quarantine import Quarantine
+from crypto_lake.model.clock import Clock, ExchangeClock, SystemClock
+from crypto_lake.model.market import NS_PER_SECOND, Stream
+
+log = logging.getLogger(__name__)
+
+# Events that concern the process and no connection bear this name in the envelope.
+PROCESS = "collector"
+OnDurable = Callable[[dict[str, int]], None]
+
+
+class CaptureError(RuntimeError):
+    """The collector can't go on; the message says why and what to do."""
+
+
+class EndpointLike(Protocol):
+    """Where the exchange is; empty strings stand for its public addresses."""
+
+    @property
+    def websocket(self) -> str: ...
+    @property
+    def rest(self) -> str: ...
+    @property
+    def ca_file(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class CollectorSettings:
+    """Named and defaulted as the configuration's section `collector`; see there."""
+
+    exchange: str
+    symbols: tuple[str, ...]
+    streams: tuple[Stream, ...]
+    endpoint: EndpointLike
+    clock: Literal["system", "exchange"] = "system"
+    streams_per_connection: int = 256
+    coalesce_ms: float = 5.0
+    silence_seconds: float = 60.0
+    handover_seconds: float = 23 * 3600.0
+    clock_probe_seconds: float = 60.0
+    flush_ms: float = 250.0
+    flush_bytes: int = 256 * 1024
+    fsync_ms: float = 1000.0
+    rotate_seconds: float = 60.0
+    hole_grace_seconds: float = 5.0
+    queue_bytes: int = 64 * 1024 * 1024
+    listen: str = "127.0.0.1"
+    port: int = -1
+
+
+class Collector:
+    """Runs once: `await run()`, until `stop` or a failure to write.
+
+    `on_durable` is called after an fsync, in the writer's thread, with the greatest trade id that is now on the disk
+    for good, of each symbol that has a new one.
+    """
+
+    def __init__(
+        self, settings: CollectorSettings, layout: Layout, *, on_durable: OnDurable | None = None
+    ) -> None:
+        self._settings = settings
+        self._layout = layout
+        self._exchange = EXCHANGES[settings.exchange]
+        self._clock: Clock = SystemClock()
+        self._on_durable = on_durable or (lambda _: None)
+        self._symbols = settings.symbols
+        self._stopping = asyncio.Event()
+        self._reason = ""
+        self._failure: BaseException | None = None
+        self._started_ns = 0
+        self._name = ""
+        self._intake: StreamIntake | None = None
+        self._writer: Writer | None = None
+        self._feed: Feed | None = None
+        self._probe: ClockProbe | None = None
+        self._quarantine = Quarantine(layout.quarantine)
+
+    def stop(self, reason: str) -> None:
+        """End: close the connections, write and fsync everything received, close every part."""
+        self._reason = self._reason or reason
+        self._stopping.set()
+
+    def set_symbols(self, symbols: Iterable[str]) -> None:
+        """Collect these from now on. Those that stay are not disturbed."""
+        self._symbols = tuple(symbols)
+        if self._feed is not None and self._intake is not None:
+            names = self._stream_names()
+            self._intake.add_streams(names)
+            self._feed.set_streams(names)
+
+    async def run(self) -> str:
+        """Collect until told to stop; the reason of the end.
+
+        Raises LockHeldError where another collector has this data directory, CaptureError where it can't go on.
+        """
+        with locks.hold(self._layout.locks, "capture"):
+            self._name = self._layout.collector_id()
+            tls = self._tls()
+            rest = (self._settings.endpoint.rest or self._exchange.rest).rstrip("/")
+            if self._settings.clock == "exchange":
+                self._clock = await self._follow_exchange(rest, tls)
+            self._started_ns = self._clock.now_ns()
+            for salvaged in parts.salvage(self._layout, self._quarantine):
+                log.warning(
+                    "part %s was left open by a crash: %d bytes kept, %d cut and put into quarantine",
+                    salvaged.path,
+                    salvaged.kept_bytes,
+                    salvaged.cut_bytes,
+                )
+            await self._collect(rest, tls)
+        if self._failure is not None:
+            raise CaptureError(
+                f"writing to {self._layout.root} failed: {self._failure}. What was fsynced before is safe; free "
+                "space or mend the disk, then start again."
+            ) from self._failure
+        return self._reason
+
+    async def _collect(self, rest: str, tls: ssl.SSLContext | None) -> None:
+        loop = asyncio.get_running_loop()
+        settings, exchange = self._settings, self._exchange
+        writer = self._writer = Writer(
+            self._layout,
+            exchange,
+            self._name,
+            WriterSettings(
+                settings.fsync_ms / 1000,
+                int(settings.rotate_seconds * NS_PER_SECOND),
+                int(settings.hole_grace_seconds * NS_PER_SECOND),
+            ),
+            self._quarantine,
+            on_written=lambda size: _call_soon(loop, intake.written, size),
+            on_durable=self._on_durable,
+            on_failure=lambda error: _call_soon(loop, self._failed, error),
+        )
+        for symbol in self._symbols:
+            writer.open_symbol(symbol)
+        intake = self._intake = StreamIntake(
+            exchange,
+            self._clock,
+            writer.put,
+            queue_bytes=settings.queue_bytes,
+            flush_bytes=settings.flush_bytes,
+        )
+        run = _next_run(self._layout)
+        prefix = f"c-{self._name.rpartition('-')[2]}-{run}"
+        intake.event(PROCESS, control.CollectorStarted(self._name, __version__))
+        writer.start()
+
+        names = self._stream_names()
+        intake.add_streams(names)
+        url = (settings.endpoint.websocket or exchange.websocket).rstrip("/") + exchange.connect_path
+        feed = self._feed = Feed(
+            exchange,
+            FeedSettings(
+                ConnectionSettings(
+                    Target(url, tls, coalesce_ms=settings.coalesce_ms),
+                    silence_seconds=settings.silence_seconds,
+                ),
+                streams_per_connection=settings.streams_per_connection,
+                handover_seconds=settings.handover_seconds,
+            ),
+            intake,
+            self._clock,
+            names,
+            prefix,
+        )
+        self._probe = ClockProbe(
+            rest, intake, self._clock, every_seconds=settings.clock_probe_seconds, tls=tls, name=PROCESS
+        )
+        helpers: list[asyncio.Task[Any]] = [
+            asyncio.create_task(self._probe.run(), name="clock probe"),
+            asyncio.create_task(self._cut_forever(intake), name="flush"),
+            asyncio.create_task(self._keep_clock(), name="clock"),
+            asyncio.create_task(self._stopping.wait(), name="stop"),
+        ]
+        running: asyncio.Task[Any] = asyncio.create_task(feed.run(), name="feed")
+        results: list[Any] = []
+        try:
+            # None of them ends by itself: the first to end is the order to stop, or a failure.
+            await asyncio.wait({running, *helpers}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await feed.stop()
+            for task in helpers:
+                task.cancel()
+            results += await asyncio.gather(running, *helpers, return_exceptions=True)
+            if self._failure is None:
+                intake.event(PROCESS, control.CollectorStopped(self._name, self._reason or "failed"))
+                intake.cut()
+            writer.finish()
+            await asyncio.to_thread(writer.join)
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+
+    async def _cut_forever(self, intake: StreamIntake) -> None:
+        while True:
+            await asyncio.sleep(self._settings.flush_ms / 1000)
+            intake.cut()
+
+    async def _keep_clock(self) -> None:
+        """Leave the exchange's clock for the other processes of this lake."""
+        clock = self._clock
+        if not isinstance(clock, ExchangeClock):
+            self._layout.clock.unlink(missing_ok=True)
+            return await _forever()
+        while True:
+            setting = clock.setting
+            if (
+                not setting.speed
+            ):  # it stands until a message moves it: where it stands is all there is to tell
+                setting = dataclasses.replace(setting, exchange_ns=clock.now_ns())
+            durable.write_fleeting(self._layout.clock, msgspec.json.encode(setting))
+            await asyncio.sleep(1.0)
+
+    async def _follow_exchange(self, rest: str, tls: ssl.SSLContext | None) -> ExchangeClock:
+        try:
+            return ExchangeClock(await read_clock_setting(rest, tls))
+        except ProbeError as error:
+            raise CaptureError(
+                f"the exchange's clock can't be read: {error}. 'clock: exchange' is for a simulator that answers there; "
+                "a real exchange needs 'clock: system'."
+            ) from None
+
+    def _tls(self) -> ssl.SSLContext | None:
+        ca_file = self._settings.endpoint.ca_file
+        try:
+            return tls_context(ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise CaptureError(f"endpoint.ca_file {ca_file} can't be used: {error}") from None
+
+    def _failed(self, error: BaseException) -> None:
+        self._failure = error
+        self.stop("writing failed")
+
+    def _stream_names(self) -> list[str]:
+        return [self._exchange.stream_name(s, kind) for s in self._symbols for kind in self._settings.streams]
+
+    def snapshot(self) -> CollectorSnapshot:
+        """What there is to say now; before `run` has begun, almost nothing."""
+        feed = self._feed.snapshot() if self._feed else FeedSnapshot([], {}, 0)
+        offset = self._probe.latest if self._probe else None
+        intake, writer = self._intake, self._writer
+        assert (intake is None) == (writer is None)
+        return CollectorSnapshot(
+            version=__version__,
+            collector=self._name,
+            exchange=self._exchange.name,
+            pid=os.getpid(),
+            started_ns=self._started_ns,
+            taken_ns=self._clock.now_ns(),
+            clock=self._settings.clock,
+            clock_speed=self._clock.speed,
+            clock_offset_us=offset.offset_us if offset else None,
+            clock_round_trip_us=offset.round_trip_us if offset else None,
+            streams=intake.stream_snapshots(offset.offset_us if offset else 0) if intake else [],
+            symbols=writer.symbol_snapshots if writer else [],
+            connections=feed.connections,
+            outcomes=feed.outcomes,
+            reconnects=feed.reconnects,
+            quarantined=intake.quarantined if intake else {},
+            writer=writer.snapshot(intake.queued_bytes, self._settings.queue_bytes, intake.queue_full_total)
+            if writer and intake
+            else Writer.nothing_yet(self._settings.queue_bytes),
+        )
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *arguments: object) -> None:
+    with suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+        loop.call_soon_threadsafe(function, *arguments)
+
+
+async def _forever() -> None:
+    await asyncio.Event().wait()
+
+
+def _next_run(layout: Layout) -> int:
+    """How often a collector has started here, this time included: so that no connection's name comes twice."""
+    path = layout.state / "runs"
+    try:
+        run = int(path.read_text()) + 1
+    except (FileNotFoundError, ValueError):
+        run = 1
+    durable.write(path, b"%d\n" % run)
+    return run

@@ -1,0 +1,330 @@
+"""From durable trades to the ledger's lines: a fold, without files or clocks.
+
+It is fed what has become durable of one symbol, in the order of the raw file: runs of trades, and what happened
+to the collector. It gives the lines that follow. The same raw, cut into runs and batches in any way, gives the
+same lines: that is what lets a ledger be completed after a crash, and be checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+
+from crypto_lake.completeness.entries import AnyLine, Cause, Hole, Opened, Outcome, Seen
+from crypto_lake.model.clock import Hour
+from crypto_lake.model.intervals import Interval, IntervalSet
+
+_EVENTS_KEPT = 64
+_CAUSES: tuple[Cause, ...] = (
+    "restart",
+    "disk_full",
+    "disconnect",
+    "unsubscribed",
+)  # the first that applies is the cause
+
+
+class Run(NamedTuple):
+    """Trades with ids first..last without a hole, all received at `received_ns`."""
+
+    first_id: int
+    last_id: int
+    first_time_us: int
+    last_time_us: int
+    received_ns: int
+
+
+class _Span(msgspec.Struct):
+    """Ids seen since the last flush, and the times of both ends."""
+
+    first_id: int
+    last_id: int
+    first_time_us: int
+    last_time_us: int
+
+
+class _Suspect(msgspec.Struct):
+    """Ids that were jumped over and may still come until `found_ns` plus the grace."""
+
+    first_id: int
+    last_id: int
+    after_time_us: int
+    before_time_us: int
+    after_ns: int  # when the trade before was received
+    found_ns: int
+
+
+class FoldState(msgspec.Struct):
+    """All that the fold remembers; it can be stored and taken up again."""
+
+    hour: str = ""  # receive hour of the latest run, "" before the first
+    hour_end_ns: int = 0
+    seen: list[tuple[int, int]] = []
+    frontier_time_us: int = 0
+    frontier_ns: int = 0
+    fresh: list[_Span] = []
+    late: list[tuple[int, int]] = []
+    suspects: list[_Suspect] = []
+    open_holes: list[tuple[int, int]] = []
+    events: list[tuple[int, str]] = []  # (received_ns, cause) of what may explain a hole
+    connections: list[str] = []  # that carry the symbol's trades
+    duplicates: int = 0
+    holes_total: int = 0
+
+
+class SymbolFold:
+    """The fold of one symbol. Every method gives the lines that follow, in order, without their chain."""
+
+    def __init__(self, grace_ns: int, state: FoldState | None = None) -> None:
+        self.grace_ns = grace_ns
+        state = state or FoldState()
+        self._state = state
+        self.seen = IntervalSet(Interval(f, last) for f, last in state.seen)
+        self.open_holes = IntervalSet(Interval(f, last) for f, last in state.open_holes)
+
+    @property
+    def last_id(self) -> int:
+        """The greatest id seen, 0 before the first."""
+        return self.seen.last or 0
+
+    @property
+    def last_time_us(self) -> int:
+        return self._state.frontier_time_us
+
+    @property
+    def duplicates(self) -> int:
+        return self._state.duplicates
+
+    @property
+    def holes_total(self) -> int:
+        return self._state.holes_total
+
+    def missing(self) -> list[Interval]:
+        """Ids that are missing now, whether they may still come or not."""
+        suspects = IntervalSet(Interval(s.first_id, s.last_id) for s in self._state.suspects)
+        for hole in self.open_holes:
+            suspects.add_interval(hole.first, hole.last)
+        return list(suspects)
+
+    def state(self) -> FoldState:
+        """A copy to store."""
+        self._state.seen = [(i.first, i.last) for i in self.seen]
+        self._state.open_holes = [(i.first, i.last) for i in self.open_holes]
+        return msgspec.msgpack.decode(msgspec.msgpack.encode(self._state), type=FoldState)
+
+    def take_up(self, lines: Iterable[AnyLine]) -> None:
+        """Lines that the ledger holds beyond this state: a crash came between the ledger and the state's copy."""
+        state = self._state
+        for line in lines:
+            match line:
+                case Seen():
+                    self.seen.add_interval(line.first_id, line.last_id)
+                    state.fresh = [
+                        span
+                        for span in state.fresh
+                        if not (line.first_id <= span.first_id and span.last_id <= line.last_id)
+                    ]
+                    ids = Interval(line.first_id, line.last_id)
+                    run = Run(ids.first, ids.last, line.first_time_us, line.last_time_us, 0)
+                    state.suspects = [left for s in state.suspects for left in _without(s, ids, run)]
+                    if line.last_id == self.seen.last:
+                        state.frontier_time_us = line.last_time_us
+                case Hole():
+                    hole = Interval(line.first_id, line.last_id)
+                    self.open_holes.add_interval(hole.first, hole.last)
+                    run = Run(hole.first, hole.last, line.after_time_us, line.before_time_us, line.found_ns)
+                    state.suspects = [left for s in state.suspects for left in _without(s, hole, run)]
+                case Outcome():
+                    ids = Interval(line.first_id, line.last_id)
+                    self.open_holes.remove(ids)
+                    late = IntervalSet(Interval(f, last) for f, last in state.late)
+                    late.remove(ids)
+                    state.late = [(i.first, i.last) for i in late]
+                case Opened():
+                    pass
+
+    # what is fed
+    def trades(self, run: Run) -> list[AnyLine]:
+        """A run became durable."""
+        lines = self._pass_to(run.received_ns)
+        state, last = self._state, self.seen.last
+        if last is not None and run.first_id <= last:
+            self._out_of_order(run, last)
+            return lines
+        if last is not None and run.first_id > last + 1:
+            jumped = Interval(last + 1, run.first_id - 1)
+            # A hole that the ledger names already (it is taken up after a crash) is not found anew.
+            for missing in self.open_holes.missing(jumped):
+                state.suspects.append(
+                    _Suspect(
+                        missing.first,
+                        missing.last,
+                        state.frontier_time_us,
+                        run.first_time_us,
+                        state.frontier_ns,
+                        run.received_ns,
+                    )
+                )
+        self._append(run)
+        return lines
+
+    def passed(self, received_ns: int) -> list[AnyLine]:
+        """Everything received before this is durable and was fed: what waited for that is decided."""
+        return self._pass_to(received_ns)
+
+    def subscribed(self, connection: str) -> None:
+        """A connection carries this symbol's trades from now on."""
+        if connection not in self._state.connections:
+            self._state.connections.append(connection)
+
+    def unsubscribed(self, connection: str, received_ns: int) -> None:
+        """The symbol is no longer wanted on this connection."""
+        if connection in self._state.connections:
+            self._state.connections.remove(connection)
+            self._event(received_ns, "unsubscribed")
+
+    def disconnected(self, connection: str, received_ns: int) -> None:
+        if connection in self._state.connections:
+            self._state.connections.remove(connection)
+            self._event(received_ns, "disconnect")
+
+    def messages_lost(self, received_ns: int) -> None:
+        """Messages of this symbol came and could not be written."""
+        self._event(received_ns, "disk_full")
+
+    def restarted(self, received_ns: int) -> list[AnyLine]:
+        """The collector starts: what it did not see, it was off for. Nothing can come late over old connections."""
+        lines = self.flush()
+        self._state.connections.clear()
+        self._event(received_ns, "restart")
+        return lines
+
+    def flush(self) -> list[AnyLine]:
+        """Write down everything that is known: at an hour's end, at the collector's stop and start."""
+        lines: list[AnyLine] = [self._hole(s) for s in self._state.suspects]
+        self._state.suspects = []
+        # Outcomes stand before what was seen: after a crash between them, raw gives the rest and no more.
+        late, self._state.late = self._state.late, []
+        for interval in IntervalSet(Interval(f, last) for f, last in late):
+            lines.append(
+                Outcome(
+                    first_id=interval.first, last_id=interval.last, action="none", outcome="received_late"
+                )
+            )
+        fresh, self._state.fresh = self._state.fresh, []
+        for span in sorted(fresh, key=lambda s: s.first_id):
+            lines.append(
+                Seen(
+                    hour=self._state.hour,
+                    first_id=span.first_id,
+                    last_id=span.last_id,
+                    first_time_us=span.first_time_us,
+                    last_time_us=span.last_time_us,
+                )
+            )
+        return lines
+
+    # how
+    def _append(self, run: Run) -> None:
+        state = self._state
+        self.seen.add_interval(run.first_id, run.last_id)
+        state.frontier_time_us = run.last_time_us
+        state.frontier_ns = run.received_ns
+        self._add_fresh(run)
+
+    def _add_fresh(self, run: Run) -> None:
+        for span in reversed(self._state.fresh):
+            if run.first_id == span.last_id + 1:
+                span.last_id, span.last_time_us = run.last_id, run.last_time_us
+                self._join_fresh(span)
+                return
+            if run.last_id == span.first_id - 1:
+                span.first_id, span.first_time_us = run.first_id, run.first_time_us
+                self._join_fresh(span)
+                return
+        self._state.fresh.append(_Span(run.first_id, run.last_id, run.first_time_us, run.last_time_us))
+
+    def _join_fresh(self, grown: _Span) -> None:
+        for other in self._state.fresh:
+            if other is not grown and other.first_id == grown.last_id + 1:
+                grown.last_id, grown.last_time_us = other.last_id, other.last_time_us
+                self._state.fresh.remove(other)
+                return
+            if other is not grown and other.last_id == grown.first_id - 1:
+                grown.first_id, grown.first_time_us = other.first_id, other.first_time_us
+                self._state.fresh.remove(other)
+                return
+
+    def _out_of_order(self, run: Run, last: int) -> None:
+        """Ids at or below the greatest: copies, or some that were missed."""
+        state = self._state
+        new = self.seen.missing(Interval(run.first_id, run.last_id))
+        state.duplicates += (run.last_id - run.first_id + 1) - sum(map(len, new))
+        for piece in new:
+            part = Run(
+                piece.first,
+                piece.last,
+                run.first_time_us if piece.first == run.first_id else run.last_time_us,
+                run.last_time_us if piece.last == run.last_id else run.first_time_us,
+                run.received_ns,
+            )
+            if piece.first > last:
+                self._append(part)
+                continue
+            self.seen.add_interval(piece.first, piece.last)
+            self._add_fresh(part)
+            state.suspects = [left for s in state.suspects for left in _without(s, piece, part)]
+            for hole in self.open_holes.shared_with(piece):
+                state.late.append((hole.first, hole.last))
+            self.open_holes.remove(piece)
+
+    def _pass_to(self, received_ns: int) -> list[AnyLine]:
+        """Decide what `received_ns` decides: suspects past their grace, an hour that has ended."""
+        state = self._state
+        if received_ns >= state.hour_end_ns:
+            lines = self.flush() if state.hour else []
+            hour = Hour.of_ns(received_ns)
+            state.hour, state.hour_end_ns = str(hour), hour.end_ns
+            return lines
+        if state.suspects and state.suspects[0].found_ns + self.grace_ns <= received_ns:
+            due = [s for s in state.suspects if s.found_ns + self.grace_ns <= received_ns]
+            state.suspects = [s for s in state.suspects if s.found_ns + self.grace_ns > received_ns]
+            return [self._hole(s) for s in due]
+        return []
+
+    def _hole(self, suspect: _Suspect) -> Hole:
+        self.open_holes.add_interval(suspect.first_id, suspect.last_id)
+        self._state.holes_total += 1
+        return Hole(
+            first_id=suspect.first_id,
+            last_id=suspect.last_id,
+            after_time_us=suspect.after_time_us,
+            before_time_us=suspect.before_time_us,
+            found_ns=suspect.found_ns,
+            cause=self._cause(suspect),
+        )
+
+    def _cause(self, suspect: _Suspect) -> Cause:
+        causes = {c for ns, c in self._state.events if suspect.after_ns <= ns <= suspect.found_ns}
+        for cause in _CAUSES:
+            if cause in causes:
+                return cause
+        return "message_lost"
+
+    def _event(self, received_ns: int, cause: Cause) -> None:
+        self._state.events = [*self._state.events[-_EVENTS_KEPT + 1 :], (received_ns, cause)]
+
+
+def _without(suspect: _Suspect, piece: Interval, run: Run) -> list[_Suspect]:
+    """What is left of a suspect when the ids of `piece` have come."""
+    if piece.last < suspect.first_id or piece.first > suspect.last_id:
+        return [suspect]
+    left: list[_Suspect] = []
+    if piece.first > suspect.first_id:
+        left.append(
+            msgspec.structs.replace(suspect, last_id=piece.first - 1, before_time_us=run.first_time_us)
+        )
+    if piece.last < suspect.last_id:
+        left.append(msgspec.structs.replace(suspect, first_id=piece.last + 1, after_time_us=run.last_time_us))
+    return left
