@@ -34,7 +34,7 @@ class Batch:
     """All items were received within `hour`.
 
     `cut_ns`: when it was cut. `whole`: everything received before then is in this batch or an earlier one; not so
-    where only one symbol's full buffer was sent.
+    where only one symbol's full buffer was sent. `sync`: fsync at once when it is written.
     """
 
     hour: Hour
@@ -42,6 +42,7 @@ class Batch:
     bytes: int
     cut_ns: int
     whole: bool
+    sync: bool = False
     events: list[tuple[int, str, control.AnyEvent]] = field(
         default_factory=list[tuple[int, str, control.AnyEvent]]
     )

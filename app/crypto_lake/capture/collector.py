@@ -221,9 +221,18 @@ class Collector:
                 raise result
 
     async def _cut_forever(self, intake: StreamIntake) -> None:
+        """Cut every flush_ms. Each fsync follows a cut at once, so that nothing waits for both."""
+        loop = asyncio.get_running_loop()
+        flush_seconds, fsync_seconds = self._settings.flush_ms / 1000, self._settings.fsync_ms / 1000
+        next_cut = next_sync = loop.time()
         while True:
-            await asyncio.sleep(self._settings.flush_ms / 1000)
-            intake.cut()
+            now = loop.time()
+            sync = now + flush_seconds / 2 >= next_sync
+            intake.cut(sync=sync)
+            if sync:
+                next_sync = now + fsync_seconds
+            next_cut = max(now, next_cut + flush_seconds)
+            await asyncio.sleep(next_cut - now)
 
     async def _keep_clock(self) -> None:
         """Leave the exchange's clock for the other processes of this lake."""

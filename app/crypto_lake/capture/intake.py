@@ -181,9 +181,10 @@ class StreamIntake:
         self._events.append((received_ns, connection, event))
 
     # to the writer
-    def cut(self) -> None:
+    def cut(self, *, sync: bool = False) -> None:
         """Hand everything received so far to the writer, as one batch. Empty batches go too: they tell the time."""
-        self._send([b for b in self._buffers.values() if b.lines], self._clock.now_ns(), whole=True)
+        buffers = [b for b in self._buffers.values() if b.lines]
+        self._send(buffers, self._clock.now_ns(), whole=True, sync=sync)
 
     def written(self, size: int) -> None:
         """So many bytes are written: called in the event loop's thread."""
@@ -196,7 +197,7 @@ class StreamIntake:
         full = [b for b in self._buffers.values() if len(b.lines) >= self._flush_bytes]
         self._send(full, self._clock.now_ns(), whole=False)
 
-    def _send(self, buffers: list[_Buffer], cut_ns: int, *, whole: bool) -> None:
+    def _send(self, buffers: list[_Buffer], cut_ns: int, *, whole: bool, sync: bool = False) -> None:
         items: list[Item] = []
         size = 0
         for buffer in buffers:
@@ -205,7 +206,7 @@ class StreamIntake:
             buffer.lines = bytearray()
         events, self._events = self._events, []
         rejected, self._rejected = self._rejected, []
-        self._deliver(Batch(self._hour, items, size, cut_ns, whole, events, rejected))
+        self._deliver(Batch(self._hour, items, size, cut_ns, whole, sync, events, rejected))
 
     def _turn_hour(self, received_ns: int) -> None:
         """The hour ended (or the clock stepped): what was received in it goes on its way as one batch."""

@@ -1,0 +1,239 @@
+"""From a real WebSocket to bars on the disk, by the commands a user has, against the exchange's own klines."""
+
+from __future__ import annotations
+
+import csv
+import signal
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from crypto_lake.completeness.ledger import account, read
+from crypto_lake.lake.layout import Layout
+
+FIELDS = ("open", "high", "low", "close", "volume_base")
+
+
+def bars_of(data: Path, symbol: str) -> pl.DataFrame:
+    paths = sorted((data / "parquet" / "binance" / symbol).rglob("bars.parquet"))
+    assert paths, f"no bars of {symbol}"
+    return pl.concat([pl.read_parquet(path) for path in paths])
+
+
+def rolled_up(bars: pl.DataFrame, every: str) -> dict[datetime, tuple[Decimal, ...]]:
+    rolled = bars.group_by_dynamic("window_start", every=every).agg(
+        pl.col("open").first(),
+        pl.col("high").max(),
+        pl.col("low").min(),
+        pl.col("close").last(),
+        pl.col("volume_base").sum(),
+    )
+    return {row[0]: row[1:] for row in rolled.iter_rows()}
+
+
+def klines_of(path: Path) -> dict[datetime, tuple[Decimal, ...]]:
+    with path.open() as file:
+        return {
+            datetime.fromisoformat(row["date"]): tuple(
+                Decimal(row[name]) for name in ("open", "high", "low", "close", "volume")
+            )
+            for row in csv.DictReader(file)
+        }
+
+
+def collect_all(lake: Any, simulator: Any, timeout_seconds: float) -> None:
+    """Collect until the market is over and everything it sent is on the disk, then transform."""
+    collector = lake.popen("collect")
+    try:
+        simulator.wait_until_done(timeout_seconds)
+        time.sleep(1.5)  # a drain and a flush
+        collector.send_signal(signal.SIGTERM)
+        assert collector.wait(30) == 0
+    finally:
+        collector.kill()
+        collector.wait()
+    lake.run("transform")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_recorded_day_equals_the_exchanges_klines(
+    simulate: Callable[..., Any], lake_on: Callable[..., Any], recorded: Path
+) -> None:
+    """Played across midnight at x20; the recorder's clock was 1.27 s behind, so receive time would not do."""
+    folder = recorded / "binance-spot"
+    files = sorted(folder.glob("btcusdt_*.gz"))
+    assert len(files) == 2
+    simulator = simulate("--speed", "20", *(f"--recording={path}" for path in files))
+    lake = lake_on(simulator, collector_symbols="BTCUSDT", collector_clock="exchange")
+    collect_all(lake, simulator, 300)
+
+    bars = bars_of(lake.data, "BTCUSDT")
+    assert bars["trade_count"].sum() == 19_904
+    told = account(read(Layout(lake.data).ledger("binance", "BTCUSDT")).lines)
+    assert (told.seen.count(), list(told.open_holes)) == (19_904, [])
+
+    for every, file, expected in (
+        ("1m", "BTCUSDT-1m-klines-2024-08-08.csv", 10),
+        ("5m", "BTCUSDT-5m-klines-2024-08-08.csv", 2),
+    ):
+        ours, theirs = rolled_up(bars, every), klines_of(folder / file)
+        first, last = bars["window_start"].min(), bars["window_start"].max()
+        assert isinstance(first, datetime)
+        assert isinstance(last, datetime)
+        length = timedelta(minutes=int(every[:-1]))
+        whole = [at for at in theirs if at >= first and at + length <= last]
+        assert len(whole) == expected
+        assert {at: ours[at] for at in whole} == {at: theirs[at] for at in whole}
+
+
+def simulated_klines(
+    simulator: Any, symbol: str, start: datetime, end: datetime
+) -> dict[datetime, dict[str, Any]]:
+    """The simulator's own 1-second klines, over REST."""
+    found: dict[datetime, dict[str, Any]] = {}
+    at = int(start.timestamp() * 1000)
+    stop = int(end.timestamp() * 1000)
+    while at < stop:
+        rows = simulator.get(
+            f"/api/v3/klines?symbol={symbol}&interval=1s&startTime={at}&endTime={stop - 1}&limit=1000"
+        )
+        if not rows:
+            break
+        for row in rows:
+            when = datetime.fromtimestamp(row[0] / 1000, UTC)
+            found[when] = {
+                "open": Decimal(row[1]),
+                "high": Decimal(row[2]),
+                "low": Decimal(row[3]),
+                "close": Decimal(row[4]),
+                "volume_base": Decimal(row[5]),
+                "volume_quote": Decimal(row[7]),
+                "trade_count": row[8],
+                "taker_buy_base": Decimal(row[9]),
+                "taker_buy_quote": Decimal(row[10]),
+            }
+        at = rows[-1][0] + 1000
+    return found
+
+
+TRADE_COLUMNS = [
+    "window_start",
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume_base",
+    "volume_quote",
+    "trade_count",
+    "taker_buy_base",
+    "taker_buy_quote",
+    "first_trade_id",
+    "last_trade_id",
+    "state",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_an_hour_of_thirteen_symbols_equals_the_simulators_klines_and_survives_a_rough_ride(
+    simulate: Callable[..., Any], lake_on: Callable[..., Any], wait_for: Callable[..., Any]
+) -> None:
+    """Two collectors on one market: one undisturbed, one with its connections dropped in turn, handed over,
+    and with messages repeated and out of order. The trade columns are the same in every value."""
+    simulator = simulate(
+        "--seed", "11", "--activity", "0.1", "--speed", "60", "--start", "2026-03-01T23:30:00Z",
+        "--hold", "--weight-limit", "1000000000",
+    )  # fmt: skip
+    quiet = lake_on(simulator, "quiet", collector_clock="exchange")
+    rough = lake_on(
+        simulator,
+        "rough",
+        collector_clock="exchange",
+        collector_streams_per_connection="8",
+        collector_handover_seconds="6",
+    )
+    collectors = [quiet.popen("collect"), rough.popen("collect")]
+    try:
+        wait_until_subscribed(simulator, quiet, rough)
+        simulator.post("/control/start")
+        stir(simulator)
+        hour_over_ns = int(datetime(2026, 3, 2, 0, 30, 10, tzinfo=UTC).timestamp()) * 10**9
+        wait_for(lambda: market_ns(simulator) > hour_over_ns, 300, "an hour of market time")
+        for collector in collectors:
+            collector.send_signal(signal.SIGTERM)
+        assert [collector.wait(60) for collector in collectors] == [0, 0]
+    finally:
+        for collector in collectors:
+            collector.kill()
+            collector.wait()
+    quiet.run("transform", timeout_seconds=300)
+    rough.run("transform", timeout_seconds=300)
+
+    fired = {kind: fault["fired"] for kind, fault in simulator.get("/control/faults")["faults"].items()}
+    assert fired["duplicate"] > 0
+    assert fired["reorder"] > 0
+    symbols = simulator.ready["symbols"]
+    assert len(symbols) == 13
+    empty_seconds = 0
+    for symbol in symbols:
+        bars = bars_of(quiet.data, symbol)
+        complete = bars.filter(pl.col("state") == "complete")
+        assert complete.height > 3000
+        klines = simulated_klines(
+            simulator, symbol, complete["window_start"].min(), complete["window_start"].max()
+        )
+        for row in complete.iter_rows(named=True):
+            kline = klines.get(row["window_start"])
+            if kline is not None:
+                assert {name: row[name] for name in kline} == kline, (symbol, row["window_start"])
+                empty_seconds += row["trade_count"] == 0
+        assert len(klines) >= complete.height - 1
+        assert account(read(Layout(quiet.data).ledger("binance", symbol)).lines).holes == []
+        # They began and ended at moments of their own; between, all that trades made is the same.
+        other = bars_of(rough.data, symbol).filter(pl.col("state") == "complete")
+        start = max(complete["window_start"].min(), other["window_start"].min())
+        end = min(complete["window_start"].max(), other["window_start"].max())
+        both = pl.col("window_start").is_between(start, end)
+        assert (end - start).total_seconds() > 3500
+        assert other.filter(both).select(TRADE_COLUMNS).equals(complete.filter(both).select(TRADE_COLUMNS)), symbol
+    assert empty_seconds > 1000
+
+
+def market_ns(simulator: Any) -> int:
+    setting = simulator.get("/control/clock")
+    return setting["exchange_ns"] + int((time.time_ns() - setting["wall_ns"]) * setting["speed"])
+
+
+def wait_until_subscribed(simulator: Any, *lakes: Any) -> None:
+    """Until every collector says that all its streams are live."""
+    import json
+
+    end = time.monotonic() + 60
+    for lake in lakes:
+        while True:
+            assert time.monotonic() < end, "the collectors did not subscribe"
+            path = lake.data / "state" / "collector.json"
+            if path.exists():
+                snapshot = json.loads(path.read_bytes())
+                streams = sum(
+                    c["streams"] for c in snapshot["connections"] if c["state"] in ("subscribed", "live")
+                )
+                if snapshot["connections"] and streams >= 26:
+                    break
+            time.sleep(0.1)
+
+
+def stir(simulator: Any) -> None:
+    """Faults that lose nothing: copies and disorder on the trade streams, again and again."""
+    for round_ in range(8):
+        time.sleep(4)
+        symbol = simulator.ready["symbols"][round_].lower()
+        simulator.post("/control/faults", {"kind": "duplicate", "stream": f"{symbol}@trade", "n": 20})
+        simulator.post("/control/faults", {"kind": "reorder", "stream": f"{symbol}@trade", "window": 5})
