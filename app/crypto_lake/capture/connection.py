@@ -30,7 +30,9 @@ class ConnectionSettings:
 
     silence_seconds: without any byte for so long, it is given up.
     reply_seconds: a request must be answered within this.
-    quiet_seconds: so long after all streams were acknowledged they count as live, though no message came.
+    overlap_seconds: before a connection covers its streams, so that one handing over to it ends no earlier. What two
+        servers of the exchange send is not in step: a message that the new one left out may be under way on the old.
+    quiet_seconds: so long after all streams were acknowledged they count as covered, though no message came.
     streams_per_request: how many are asked for in one message.
     """
 
@@ -38,7 +40,8 @@ class ConnectionSettings:
     silence_seconds: float = 60.0
     reply_seconds: float = 10.0
     alive_seconds: float = 5.0
-    quiet_seconds: float = 3.0
+    overlap_seconds: float = 2.0
+    quiet_seconds: float = 5.0
     streams_per_request: int = 128
 
 
@@ -107,12 +110,13 @@ class Connection:
 
     @property
     def covering(self) -> bool:
-        """Every wanted stream is acknowledged, and a message came or the streams are quiet (see Standing)."""
+        """Every wanted stream was acknowledged a while ago, and a message came or the streams are quiet."""
         if self._ending is not None or self._covered_at is None:
             return False
-        if self.last_message_at is not None:
-            return True
-        return asyncio.get_running_loop().time() >= self._covered_at + self._settings.quiet_seconds
+        wait = (
+            self._settings.quiet_seconds if self.last_message_at is None else self._settings.overlap_seconds
+        )
+        return asyncio.get_running_loop().time() >= self._covered_at + wait
 
     @property
     def quiet_since(self) -> float | None:
@@ -337,6 +341,8 @@ class Connection:
             half = len(streams) // 2
             self._batches.extend((streams[:half], streams[half:]))
             return
+        if not self._wanted.issuperset(streams):
+            return  # no longer wanted while the request was under way
         self.refused |= frozenset(streams)
         refused = ", ".join(streams)
         _log.error("%s: the exchange refuses the stream %s", self.name, refused)

@@ -30,19 +30,19 @@ _EARLIEST_HANDOVER = 0.9
 # The budget of attempts is the address's, and others may use it too.
 _SHARE_OF_ATTEMPTS = 0.8
 # A connection that is alone can't be compared with others; its streams may all be quiet.
-_ALONE = 4
+_ALONE = 2
 
 
 @dataclass(frozen=True, slots=True)
 class FeedSettings:
     """handover_seconds: a connection's age when its replacement is opened, at the latest.
     no_data_seconds: a connection whose streams are acknowledged and that sent none of their messages for so long,
-    while others did, is replaced (one that is alone after four times as long)."""
+    while others did, is replaced (one that is alone after twice as long)."""
 
     connection: ConnectionSettings
     streams_per_connection: int = 256
     handover_seconds: float = 23 * 3600.0
-    no_data_seconds: float = 60.0
+    no_data_seconds: float = 30.0
     backoff: Backoff = field(default_factory=Backoff)
 
 

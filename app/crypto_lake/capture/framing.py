@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from websockets.client import ClientProtocol
-from websockets.frames import Frame, Opcode
+from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import State
 
 from crypto_lake.capture.outcome import Ending, Reason
@@ -17,6 +17,9 @@ class Framing:
 
     After `feed`, `ending` is set where the connection can't go on; the messages before that are good.
     Replies (pongs, the echo of a close) are in `protocol.data_to_send()`.
+
+    `protocol` must be open and without a limit of its own: the library counts a ping between two fragments against
+    the size of their message.
     """
 
     def __init__(self, protocol: ClientProtocol, max_message_bytes: int) -> None:
@@ -25,6 +28,7 @@ class Framing:
         self._max_bytes = max_message_bytes
         self._rest = b""
         self._fragments: list[bytes] = []
+        self._fragments_bytes = 0
 
     def feed(self, data: bytes) -> list[bytes]:
         """All messages that are whole with this data."""
@@ -46,10 +50,11 @@ class Framing:
                     if size < start:
                         break
                     length = int.from_bytes(data[at + 2 : start], "big")
-                else:  # masked: the library will refuse it
-                    length = limit + 1
+                else:  # masked, which a server's frame must not be: two bytes are enough for the library to say so
+                    self._by_library(data[at : at + 2], messages)
+                    break
             if length > limit:
-                self._by_library(data[at:], messages)
+                self._too_large(length)
                 break
             end = start + length
             if end > size:
@@ -63,16 +68,21 @@ class Framing:
         return messages
 
     def _by_library(self, frame: bytes, messages: list[bytes]) -> bool:
-        """Let the library judge the bytes of one frame (or of one that it will refuse); False: it is the end."""
+        """Let the library judge one frame (or the beginning of one that it will refuse); False: it is the end."""
         protocol = self.protocol
         protocol.receive_data(frame)
         for event in protocol.events_received():
             if not isinstance(event, Frame) or event.opcode not in _DATA:
                 continue
             self._fragments.append(bytes(event.data))
+            self._fragments_bytes += len(event.data)
+            if self._fragments_bytes > self._max_bytes:
+                self._too_large(self._fragments_bytes)
+                return False
             if event.fin:
                 messages.append(b"".join(self._fragments))
                 self._fragments.clear()
+                self._fragments_bytes = 0
         if protocol.state is State.OPEN:
             return True
         if protocol.parser_exc is not None:
@@ -82,3 +92,8 @@ class Framing:
         else:
             self.ending = Ending(Reason.PROTOCOL_ERROR, "the connection is closing")
         return False
+
+    def _too_large(self, size: int) -> None:
+        says = f"a message of {size} bytes or more exceeds the limit of {self._max_bytes}"
+        self.protocol.fail(CloseCode.MESSAGE_TOO_BIG, says)
+        self.ending = Ending(Reason.PROTOCOL_ERROR, says)

@@ -50,7 +50,7 @@ async def open_transport(target: Target, receiver: Receiver) -> Transport:
                 tls = Tls(target.tls or ssl.create_default_context(), uri.host)
                 await _tls_handshake(loop, sock, tls)
             doing = "the WebSocket handshake"
-            protocol, first = await _upgrade(loop, sock, tls, uri, target.max_message_bytes)
+            protocol, first = await _upgrade(loop, sock, tls, uri)
     except BaseException as error:
         if sock is not None:
             sock.close()
@@ -116,10 +116,9 @@ async def _upgrade(
     sock: socket.socket,
     tls: Tls | None,
     uri: WebSocketURI,
-    max_message_bytes: int,
 ) -> tuple[ClientProtocol, bytes]:
     """Ask for a WebSocket. Returns the protocol, open, and the bytes that came behind the answer."""
-    protocol = ClientProtocol(uri, max_size=max_message_bytes)
+    protocol = ClientProtocol(uri, max_size=None)  # Framing has the limit
     protocol.send_request(protocol.connect())
     request = b"".join(protocol.data_to_send())
     if tls is not None:

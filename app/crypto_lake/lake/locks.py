@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 LockName = Literal["capture", "transform", "upload", "cleanup"]
+
+_LOOKS, _LOOK_SECONDS = 5, 0.02
 
 
 class LockHeldError(RuntimeError):
@@ -18,7 +21,7 @@ class LockHeldError(RuntimeError):
 
 @contextmanager
 def hold(locks: Path, name: LockName) -> Generator[None]:
-    """Hold the lock for the block; raise LockHeldError at once where another process has it.
+    """Hold the lock for the block; raise LockHeldError within a moment where another process has it.
 
     The file stays when the lock is let go: removing it would let two processes lock two files of one name.
     """
@@ -27,7 +30,7 @@ def hold(locks: Path, name: LockName) -> Generator[None]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(descriptor)
         except BlockingIOError:
             holder = os.pread(descriptor, 64, 0).decode(errors="replace").strip() or "unknown"
             raise LockHeldError(
@@ -41,14 +44,26 @@ def hold(locks: Path, name: LockName) -> Generator[None]:
         os.close(descriptor)
 
 
+def _take(descriptor: int) -> None:
+    """Raises BlockingIOError where another has it. One that only looks (`is_held`) has it for a moment."""
+    for _ in range(_LOOKS):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            time.sleep(_LOOK_SECONDS)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def is_held(locks: Path, name: LockName) -> bool:
     """Whether some process holds the lock now. It may have changed by the time you read the answer."""
     try:
-        descriptor = os.open(locks / name, os.O_RDWR | os.O_CLOEXEC)
+        # To read is enough, so that whoever may read the lake may ask.
+        descriptor = os.open(locks / name, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     finally:

@@ -37,7 +37,7 @@ LIMIT = 100_000
 
 
 def framing(limit: int = LIMIT) -> Framing:
-    return Framing(ClientProtocol(parse_uri("ws://x/"), state=State.OPEN, max_size=limit), limit)
+    return Framing(ClientProtocol(parse_uri("ws://x/"), state=State.OPEN, max_size=None), limit)
 
 
 def wire(opcode: Opcode, data: bytes, fin: bool = True) -> bytes:
@@ -97,6 +97,13 @@ def test_messages_come_out_whole_however_the_bytes_are_cut(
     pongs = answers(subject)
     assert [bytes(frame.data) for frame in pongs] == pings
     assert all(frame.opcode is Opcode.PONG for frame in pongs)
+
+
+def test_a_ping_between_the_fragments_of_the_largest_message_does_no_harm() -> None:
+    subject = framing()
+    first, last = wire(Opcode.TEXT, b"x" * LIMIT, False), wire(Opcode.CONT, b"")
+    assert subject.feed(first + wire(Opcode.PING, b"p" * 125) + last) == [b"x" * LIMIT]
+    assert subject.ending is None
 
 
 @given(conversations())
@@ -532,6 +539,25 @@ def test_nobody_listens_unknown_name_and_a_url_that_is_none() -> None:
                 with pytest.raises(TransportError) as failure:
                     await open_transport(target, Collected())
                 assert failure.value.ending.reason is reason
+
+    run(test())
+
+
+def test_of_several_addresses_the_one_that_answers_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        async with raw_server(_closed) as url:
+            port = int(url.rpartition(":")[2].partition("/")[0])
+            with socket.socket() as bound:
+                bound.bind(("127.0.0.1", 0))  # bound and not listening
+
+                async def addresses(*_: Any, **__: Any) -> Any:
+                    dead = (socket.AF_INET, socket.SOCK_STREAM, 6, "", bound.getsockname())
+                    return [dead, (*dead[:4], ("127.0.0.1", port))]
+
+                monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", addresses)
+                receiver = Collected()
+                await open_transport(Target("ws://two.invalid/"), receiver)
+                assert (await receiver.ending).reason is Reason.SERVER_CLOSED
 
     run(test())
 

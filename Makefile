@@ -1,0 +1,92 @@
+# Everything a developer does here. Each target first makes the virtual environment that it needs.
+#   ARGS="-k ledger"    further arguments of pytest         PYTHON=python3.12   which Python to use
+.DEFAULT_GOAL := help
+.SUFFIXES:
+SHELL := /bin/sh
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+BENCH_VENV ?= .cache/venv-bench
+# What `make run` collects: `simulator`, or the name of an exchange.
+EXCHANGE ?= simulator
+DATA ?= data
+FOR ?=
+ARGS ?=
+IMAGE ?= crypto-lake:dev
+BENCHMARKS ?= transform collector
+UV_VERSION := 0.13.9
+
+ENVIRONMENT = python=$$(tools/find-python) && "$$python" tools/environment.py --venv $(VENV)
+
+.PHONY: help
+help: ## what can be done here
+	@echo 'usage: make TARGET'
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: run
+run: ## a lake on a simulated exchange for two minutes (EXCHANGE=binance: the real one, until Ctrl-C or FOR=2m)
+	@$(ENVIRONMENT) run
+ifeq ($(EXCHANGE),simulator)
+	@exec $(BIN)/crypto-lake run --simulate --for $(or $(FOR),2m) --data $(DATA)
+else
+	@CRYPTO_LAKE_COLLECTOR_EXCHANGE=$(EXCHANGE) exec $(BIN)/crypto-lake run $(if $(FOR),--for $(FOR)) --data $(DATA)
+endif
+
+.PHONY: test
+test: ## unit and integration tests
+	@$(ENVIRONMENT) dev
+	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: lint
+lint: ## style, format, which room may import which, locks, addresses
+	@$(ENVIRONMENT) dev
+	@failed=; \
+	for check in "ruff check" "ruff format --check" "lint-imports --no-logo" "python tools/check_house.py"; do \
+	  echo "== $$check"; $(BIN)/$$check || failed="$$failed [$$check]"; \
+	done; \
+	[ -z "$$failed" ] || { echo "not clean:$$failed" >&2; exit 1; }
+
+.PHONY: format
+format: ## put the code into its form
+	@$(ENVIRONMENT) dev
+	@$(BIN)/ruff check --fix-only --quiet
+	@$(BIN)/ruff format
+
+.PHONY: type
+type: ## static types
+	@$(ENVIRONMENT) dev
+	@$(BIN)/pyright
+
+.PHONY: bench
+bench: ## measure against other programs (BENCHMARKS=transform: one of them)
+	@$(MAKE) --no-print-directory VENV=$(BENCH_VENV) _bench
+.PHONY: _bench
+_bench:
+	@$(ENVIRONMENT) bench
+	@failed=; for name in $(BENCHMARKS); do \
+	  echo "== bench/$$name.py"; $(BIN)/python bench/$$name.py $(ARGS) || failed="$$failed $$name"; \
+	done; [ -z "$$failed" ] || { echo "targets missed:$$failed" >&2; exit 1; }
+
+.PHONY: e2e
+e2e: ## the image and, with kind, the cluster (needs Docker)
+	@$(ENVIRONMENT) dev
+	@$(BIN)/python -m pytest tests/e2e --timeout 1800 $(ARGS)
+
+.PHONY: faults
+faults: ## tests of power loss, full disks and broken networks that need root
+	@$(ENVIRONMENT) dev
+	@$(BIN)/python -m pytest tests -m root --timeout 1800 $(ARGS) || { status=$$?; \
+	  [ $$status -eq 5 ] && echo 'there is no such test yet' || exit $$status; }
+
+.PHONY: lock
+lock: ## resolve the dependencies of pyproject.toml anew into requirements/*.lock
+	@python=$$(tools/find-python) && PYTHON="$$python" UV_VERSION=$(UV_VERSION) tools/lock
+
+.PHONY: image
+image: ## build the container image, named by IMAGE
+	@tools/build-image $(IMAGE)
+
+.PHONY: clean
+clean: ## remove what was made here, but for data
+	rm -rf $(VENV) .cache dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find app operator tests bench tools -name __pycache__ -type d -prune -exec rm -rf {} +
