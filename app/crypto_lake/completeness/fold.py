@@ -61,6 +61,7 @@ class FoldState(msgspec.Struct):
     hour: str = ""  # receive hour of the latest run, "" before the first
     hour_end_ns: int = 0
     seen: list[tuple[int, int]] = []
+    base_id: int = -1  # the first one ever seen, whether or not lower ones came later
     frontier_time_us: int = 0
     frontier_ns: int = 0
     fresh: list[_Span] = []
@@ -149,6 +150,8 @@ class SymbolFold:
         """A run became durable."""
         lines = self._pass_to(run.received_ns)
         state, last = self._state, self.seen.last
+        if last is None:
+            state.base_id = run.first_id
         if last is not None and run.first_id <= last:
             self._out_of_order(run, last)
             return lines
@@ -213,7 +216,10 @@ class SymbolFold:
                 )
             )
         fresh, self._state.fresh = self._state.fresh, []
-        for span in sorted(fresh, key=lambda s: s.first_id):
+        # The span of the first id ever seen leads: taken up after a crash behind any of these lines, the ledger must
+        # not begin at a lower id, with a hole up to the first.
+        base = self._state.base_id
+        for span in sorted(fresh, key=lambda s: (not s.first_id <= base <= s.last_id, s.first_id)):
             lines.append(
                 Seen(
                     hour=self._state.hour,
