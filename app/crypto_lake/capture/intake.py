@@ -128,7 +128,7 @@ class StreamIntake:
             except UnassignableMessageError as error:
                 self._reject(message, str(error), connection, received_ns)
                 continue
-            stream, trade_id, trade_time_us, event_time_us, _, _ = head
+            stream = head.stream
             if stream is None:
                 controls.append(head)
                 continue
@@ -149,9 +149,10 @@ class StreamIntake:
             route.messages += 1
             route.bytes += len(message)
             route.last_received_ns = received_ns
-            if trade_id >= 0:
+            if head.trade_id >= 0:
                 trades += 1
-                buffer.runs.add(trade_id, trade_time_us, received_ns)
+                buffer.runs.add(head.trade_id, head.trade_time_us, received_ns)
+            event_time_us = head.event_time_us
             if event_time_us:
                 route.last_event_time_us = event_time_us
                 route.latencies_us.append(received_us - event_time_us)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+
+import msgspec
 
 from crypto_lake.model.market import Stream
 
@@ -13,7 +14,7 @@ class UnassignableMessageError(ValueError):
     """A message whose stream, or whose place in it, can't be told. The text is the reason for quarantine."""
 
 
-class Head(NamedTuple):
+class Head(msgspec.Struct, frozen=True, gc=False):
     """What is read of a message on its way to the disk.
 
     stream: its name as subscribed (`btcusdt@trade`), or None for a control message.

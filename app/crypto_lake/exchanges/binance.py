@@ -62,8 +62,13 @@ def head(message: bytes) -> Head:
         if data.e == "trade":
             if data.t < 0 or data.T <= 0:
                 raise UnassignableMessageError("a trade without its id or time")
-            return Head(stream, data.t, to_us(data.T), to_us(data.E))
-        return Head(stream, event_time_us=to_us(data.E))
+            traded, sent = data.T, data.E  # to_us, without two calls a message
+            if traded < _MICROSECONDS_FROM:
+                traded *= 1000
+            if sent < _MICROSECONDS_FROM:
+                sent *= 1000
+            return Head(stream, data.t, traded, sent)
+        return Head(stream, -1, 0, to_us(data.E)) if data.E else Head(stream)
     if read.e == "serverShutdown":
         return Head(None, control="shutdown")
     if read.code is not None or read.error is not None:

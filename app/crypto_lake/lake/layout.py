@@ -87,6 +87,15 @@ class Layout:
             / f"day={day_of_month}"
         ) / "bars.parquet"
 
+    def bar_days(self, exchange: str, symbol: str) -> list[str]:
+        """Days with a file of bars, or with a manifest of one (a day may have no row), sorted."""
+        found: set[str] = set()
+        for root in (self.root / "parquet", self.root / "manifests" / "parquet"):
+            for path in (root / exchange / symbol).glob("year=*/month=*/day=*/bars.parquet*"):
+                year, month, day = (part.partition("=")[2] for part in path.parts[-4:-1])
+                found.add(f"{year}-{month}-{day}")
+        return sorted(day for day in found if _DAY.fullmatch(day))
+
     # ledger, manifests, the rest
     def ledger(self, exchange: str, symbol: str) -> Path:
         return self.root / "ledger" / exchange / f"{symbol}.jsonl"
