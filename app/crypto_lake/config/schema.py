@@ -1,16 +1,25 @@
 """What can be configured, with its defaults. Loading and merging is in config.load.
 
-Every field has a default; an unknown key is an error. Durations are in the unit their name says.
+Every field has a default; an unknown key is an error. Durations are in the unit their name says, or text such as
+7d (config.durations). A value out of its range is refused where it is loaded, not where it is used.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
+from msgspec import Meta
 
 from crypto_lake.model.market import Stream
 from crypto_lake.model.symbols import DEFAULT_SYMBOLS
+
+LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+# Paths of values that no output may show.
+SECRETS: Final = frozenset({"alerting.webhook_url"})
+
+Positive = Annotated[float, Meta(gt=0)]
+Bytes = Annotated[int, Meta(gt=0)]
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -33,25 +42,27 @@ class CollectorConfig(Section, frozen=True):
     endpoint: Endpoint = Endpoint()
     # "exchange": follow the time and speed of a simulator.
     clock: Literal["system", "exchange"] = "system"
-    streams_per_connection: int = 256
-    coalesce_ms: float = 5.0  # how long reads are gathered: CPU against precision of receive times
-    silence_seconds: float = 60.0  # a connection without any byte for so long is given up
-    handover_seconds: float = 23 * 3600.0  # a connection's age when its replacement is opened
-    clock_probe_seconds: float = 60.0
-    flush_ms: float = 250.0
-    flush_bytes: int = 256 * 1024
-    fsync_ms: float = 1000.0
-    rotate_seconds: float = 60.0
-    hole_grace_seconds: float = 5.0  # how long a missing id may still come before it is a hole
-    queue_bytes: int = 64 * 1024 * 1024  # received and not yet written; above it reading pauses
+    streams_per_connection: Annotated[int, Meta(ge=1, le=1024)] = 256
+    # How long reads are gathered: CPU against precision of receive times.
+    coalesce_ms: Annotated[float, Meta(ge=0, le=1000)] = 5.0
+    silence_seconds: Positive = 60.0  # a connection without any byte for so long is given up
+    handover_seconds: Positive = 23 * 3600.0  # a connection's age when its replacement is opened
+    clock_probe_seconds: Positive = 60.0
+    flush_ms: Positive = 250.0
+    flush_bytes: Bytes = 256 * 1024
+    fsync_ms: Positive = 1000.0
+    rotate_seconds: Positive = 60.0
+    # How long a missing id may still come before it is a hole.
+    hole_grace_seconds: Annotated[float, Meta(ge=0)] = 5.0
+    queue_bytes: Bytes = 64 * 1024 * 1024  # received and not yet written; above it reading pauses
     # HTTP for /metrics, /status, /healthz, /readyz. Port 0: any free one, told by `status`; -1: none.
     listen: str = "127.0.0.1"
-    port: int = 9464
+    port: Annotated[int, Meta(ge=-1, le=65535)] = 9464
 
 
 class TransformConfig(Section, frozen=True):
-    every_minutes: float = 60.0
-    memory_mb: int = 400
+    every_minutes: Positive = 60.0
+    memory_mb: Annotated[int, Meta(ge=64)] = 400
 
 
 class RetentionConfig(Section, frozen=True):
@@ -61,7 +72,7 @@ class RetentionConfig(Section, frozen=True):
 class GcsConfig(Section, frozen=True):
     bucket_name: str = ""
     prefix: str = ""
-    upload_retention_days: int = 7
+    upload_retention_days: Annotated[int, Meta(ge=0)] = 7
 
 
 class Condition(Section, frozen=True):
@@ -81,8 +92,8 @@ class AlertingConfig(Section, frozen=True):
 class LoggingConfig(Section, frozen=True):
     console: str = "WARNING"
     file: str = "DEBUG"
-    file_bytes: int = 10 * 1024 * 1024
-    file_count: int = 5
+    file_bytes: Bytes = 10 * 1024 * 1024
+    file_count: Annotated[int, Meta(ge=1, le=1000)] = 5
 
 
 class Config(Section, frozen=True):

@@ -1,0 +1,289 @@
+"""`crypto-lake collect`: one collector, with what watches it, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import click
+
+from crypto_lake.cli.common import CommandError, ExitCode, load_settings, setting_options
+
+if TYPE_CHECKING:
+    from crypto_lake.capture.snapshot import CollectorSnapshot
+    from crypto_lake.config.load import Loaded
+    from crypto_lake.lake.layout import Layout
+
+log = logging.getLogger("crypto_lake.cli.collect")
+
+SNAPSHOT_SECONDS = 2.0
+CONFIG_POLL_SECONDS = 2.0
+# These change while the collector runs; anything else waits for a restart.
+LIVE_SETTINGS = frozenset({"collector.symbols"})
+
+OnDurable = Callable[[dict[str, int]], None]
+
+
+class CollectorLike(Protocol):
+    """What this command needs of a collector; capture.collector has the real one."""
+
+    async def run(self) -> str: ...
+    def stop(self, reason: str) -> None: ...
+    def snapshot(self) -> CollectorSnapshot: ...
+    def set_symbols(self, symbols: tuple[str, ...]) -> None: ...
+
+
+@click.command()
+@setting_options
+@click.option(
+    "--report-durable",
+    type=int,
+    metavar="FD",
+    help='After each fsync write {"symbol": …, "id": …} lines to this open descriptor: the last trade of each '
+    "symbol that is on the disk for good.",
+)
+@click.option(
+    "--supervised", is_flag=True, hidden=True, help="`run` started it and writes the heartbeat itself."
+)
+def command(report_durable: int | None, supervised: bool, **options: Any) -> int:
+    """Collect an exchange's streams into raw parts, until SIGTERM or Ctrl-C.
+
+    Symbols may be changed in the configuration file while it runs; SIGHUP reads it at once.
+    """
+    from crypto_lake.exchanges import EXCHANGES
+    from crypto_lake.lake.layout import Layout
+    from crypto_lake.watch import logs
+
+    loaded = load_settings(options)
+    config = loaded.config
+    if config.collector.exchange not in EXCHANGES:
+        raise CommandError(
+            f"collector.exchange: {config.collector.exchange} is not known; known are {', '.join(EXCHANGES)}",
+            ExitCode.USAGE,
+        )
+    layout = Layout(Path(config.data))
+    logs.set_up(
+        console=config.logging.console,
+        file=config.logging.file,
+        path=layout.log,
+        file_bytes=config.logging.file_bytes,
+        file_count=config.logging.file_count,
+    )
+    on_durable = durable_reporter(report_durable) if report_durable is not None else None
+    collector = assemble(loaded, layout, on_durable)
+    return asyncio.run(
+        operate(
+            collector,
+            loaded=loaded,
+            layout=layout,
+            reload=lambda: load_settings(options),
+            heartbeat=not supervised,
+        )
+    )
+
+
+def assemble(loaded: Loaded, layout: Layout, on_durable: OnDurable | None) -> CollectorLike:
+    """The collector for this configuration. Its settings have the names of the configuration's."""
+    import msgspec
+
+    from crypto_lake.capture.collector import Collector, CollectorSettings
+
+    settings = CollectorSettings(**msgspec.structs.asdict(loaded.config.collector))
+    return Collector(settings, layout, on_durable=on_durable)
+
+
+def durable_reporter(descriptor: int) -> OnDurable:
+    """Writes what is durable to an open descriptor, a line per symbol; stops where its reader is gone."""
+    import msgspec
+
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        raise CommandError(f"--report-durable {descriptor}: no open descriptor", ExitCode.USAGE) from None
+    gone = False
+
+    def report(durable: dict[str, int]) -> None:
+        nonlocal gone
+        if gone or not durable:
+            return
+        lines = memoryview(
+            b"".join(msgspec.json.encode({"symbol": s, "id": i}) + b"\n" for s, i in durable.items())
+        )
+        try:
+            while lines:
+                lines = lines[os.write(descriptor, lines) :]
+        except OSError as error:
+            gone = True
+            log.warning("durable ids are no longer reported: %s", error)
+
+    return report
+
+
+async def operate(
+    collector: CollectorLike,
+    *,
+    loaded: Loaded,
+    layout: Layout,
+    reload: Callable[[], Loaded],
+    heartbeat: bool,
+) -> int:
+    """Run the collector to its end, serving and leaving its snapshot meanwhile; return the exit code.
+
+    Nothing that watches may end the collecting: its failures are logged.
+    """
+    from crypto_lake.watch.read import write_snapshot
+    from crypto_lake.watch.serve import Server
+
+    config = loaded.config.collector
+    server = Server(collector.snapshot, config.listen, config.port)
+    hangup = asyncio.Event()
+    stopped_by: list[str] = []
+
+    def stop(name: str) -> None:
+        if stopped_by and name == "SIGINT":  # Ctrl-C twice: at once, as if we had no handler
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGINT)
+        if stopped_by:
+            # SIGTERM may come once for each thread of a supervisor that was killed (see die_with_parent).
+            return
+        stopped_by.append(name)
+        log.info("stopping: %s", name)
+        collector.stop(name)
+
+    def take() -> CollectorSnapshot:
+        import msgspec
+
+        return msgspec.structs.replace(collector.snapshot(), port=server.port)
+
+    # On a terminal SIGHUP says that it was closed; to a service, that its configuration has changed.
+    on_hangup = stop if sys.stderr.isatty() else lambda _: hangup.set()
+    with _handlers({signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: on_hangup}):
+        running = asyncio.create_task(collector.run(), name="collector")
+        # A collector that may not run (locked) says so at once; before that nothing of another's is touched.
+        await asyncio.wait([running], timeout=0.2)
+        watchers: list[asyncio.Task[None]] = []
+        try:
+            if not running.done():
+                try:
+                    await server.start()
+                except OSError as error:
+                    log.warning("/metrics and /status are not served: %s", error)
+                follow = ConfigFollower(collector, loaded, reload)
+                beats: list[tuple[float, float, Callable[[], Coroutine[Any, Any, object]], str]] = [
+                    (
+                        SNAPSHOT_SECONDS,
+                        0.0,
+                        lambda: asyncio.to_thread(write_snapshot, layout, take()),
+                        "snapshot",
+                    ),
+                ]
+                if heartbeat:
+                    beats.append((60.0, 5.0, _heartbeat(layout), "heartbeat"))
+                watchers = [asyncio.create_task(_repeat(*beat)) for beat in beats]
+                watchers.append(asyncio.create_task(follow.forever(hangup)))
+            reason = await running
+            with contextlib.suppress(OSError):
+                write_snapshot(layout, take())
+        finally:
+            for watcher in watchers:
+                watcher.cancel()
+            await asyncio.gather(*watchers, return_exceptions=True)
+            await server.close()
+    if not stopped_by:
+        raise CommandError(f"the collector ended by itself: {reason}")
+    return ExitCode.OK
+
+
+@contextlib.contextmanager
+def _handlers(handlers: dict[signal.Signals, Callable[[str], None]]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    for number, handler in handlers.items():
+        loop.add_signal_handler(number, handler, number.name)
+    try:
+        yield
+    finally:
+        for number in handlers:
+            loop.remove_signal_handler(number)
+
+
+async def _repeat(
+    every_seconds: float, first_seconds: float, do: Callable[[], Coroutine[Any, Any, object]], what: str
+) -> None:
+    """Do it for ever. A failure is told once, and again when it has changed."""
+    await asyncio.sleep(first_seconds)
+    told = ""
+    while True:
+        try:
+            await do()
+            told = ""
+        except Exception as error:
+            if str(error) != told:
+                log.warning("%s: %s", what, error, exc_info=not isinstance(error, OSError))
+                told = str(error)
+        await asyncio.sleep(every_seconds)
+
+
+def _heartbeat(layout: Layout) -> Callable[[], Coroutine[Any, Any, object]]:
+    from crypto_lake.watch.heartbeat import HeartbeatWriter
+
+    writer = HeartbeatWriter(layout)
+    return lambda: asyncio.to_thread(writer.beat, locked=True)
+
+
+class ConfigFollower:
+    """Takes over what may change while the collector runs, when the file has changed or SIGHUP came."""
+
+    def __init__(self, collector: CollectorLike, loaded: Loaded, reload: Callable[[], Loaded]) -> None:
+        self._collector = collector
+        self._loaded = loaded
+        self._reload = reload
+        self._seen = self._signature()
+
+    def _signature(self) -> tuple[int, int, int] | None:
+        """Of the file behind the name: a mounted ConfigMap is replaced by turning a link."""
+        if self._loaded.file is None:
+            return None
+        try:
+            stat = self._loaded.file.stat()
+        except OSError:
+            return None
+        return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+    async def forever(self, hangup: asyncio.Event) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(hangup.wait(), CONFIG_POLL_SECONDS)
+            asked, now = hangup.is_set(), self._signature()
+            hangup.clear()
+            # A file that is gone is about to be replaced, or a mistake: either way the old one stands.
+            if asked or (now is not None and now != self._seen):
+                self._seen = now
+                self.apply()
+
+    def apply(self) -> None:
+        """Read the configuration again. One that is wrong is told and changes nothing."""
+        from crypto_lake.config.load import ConfigError, changed
+
+        try:
+            new = self._reload()
+            differing = changed(self._loaded.config, new.config)
+            if "collector.symbols" in differing:
+                self._collector.set_symbols(new.config.collector.symbols)
+                log.info("symbols are now %s", ",".join(new.config.collector.symbols))
+        except ConfigError as error:
+            log.error("the changed configuration is not applied: %s", "; ".join(error.problems))
+            return
+        except Exception:
+            log.exception("the changed configuration could not be applied")
+            return
+        waiting = [path for path in differing if path not in LIVE_SETTINGS]
+        if waiting:
+            log.warning("changed, and needs a restart to take effect: %s", ", ".join(waiting))
+        self._loaded = new

@@ -1,0 +1,342 @@
+"""`crypto-lake run`: collector, transformer and what else one machine needs, supervised."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from crypto_lake.cli.common import CommandError, ExitCode, flag_values, load_settings, setting_options
+from crypto_lake.cli.progress import Display, Rate, counted, display, live_line
+from crypto_lake.cli.supervisor import Part, Supervisor, reap_strangers
+
+if TYPE_CHECKING:
+    from crypto_lake.config.load import Loaded
+    from crypto_lake.lake.layout import Layout
+    from crypto_lake.watch.status import LakeStatus
+
+log = logging.getLogger("crypto_lake.cli.run")
+
+# So that a child imports the same program, whatever the current folder holds (-P).
+PROGRAM_ARGV = (sys.executable, "-P", "-m", "crypto_lake.cli.main")
+TEST_TRANSFORM_SECONDS = 20.0
+LIVE_SECONDS = 1.0
+DISK_SECONDS, TEST_DISK_SECONDS = 10.0, 2.0
+HEARTBEAT_SECONDS = 60.0
+SIMULATOR_SECONDS = 60.0  # until it must be ready
+
+
+class _DurationType(click.ParamType):
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        from crypto_lake.config.durations import InvalidDurationError, parse_duration
+
+        try:
+            seconds = parse_duration(str(value))
+        except InvalidDurationError as error:
+            self.fail(str(error), param, ctx)
+        if seconds <= 0:
+            self.fail("expected more than nothing", param, ctx)
+        return seconds
+
+
+@click.command()
+@click.option(
+    "--for", "for_seconds", type=_DurationType(), help="Test mode: run so long, then show the bars. 2m, 90s."
+)
+@click.option("--simulate", is_flag=True, help="Collect from a simulated exchange, started on this machine.")
+@setting_options
+def command(for_seconds: float | None, simulate: bool, **options: Any) -> int:
+    """Collect and transform on this machine, until SIGTERM or Ctrl-C.
+
+    With --for it ends by itself and shows the bars; transformations are then every 20 seconds.
+    A part that dies is started again. A second Ctrl-C kills.
+    """
+    from crypto_lake.cli import source
+    from crypto_lake.lake.layout import Layout
+    from crypto_lake.watch import logs
+
+    loaded = load_settings(options)
+    layout = Layout(Path(loaded.config.data))
+    told = source.prepare(layout, simulated=simulate)
+    with display() as shown:
+        logging_config = loaded.config.logging
+        logs.set_up(
+            console=logging_config.console,
+            file=logging_config.file,
+            path=layout.log,
+            file_bytes=logging_config.file_bytes,
+            file_count=logging_config.file_count,
+        )
+        if told:
+            shown.line(told)
+        run = Run(
+            loaded, layout, shown, child_flags(loaded, options), for_seconds=for_seconds, simulate=simulate
+        )
+        code = asyncio.run(run.run())
+    if for_seconds is not None and code == ExitCode.OK:
+        return summary(layout)
+    return code
+
+
+def child_flags(loaded: Loaded, options: dict[str, Any]) -> list[str]:
+    """The flags that give a child the configuration of this process; the environment it inherits."""
+    flags: list[str] = []
+    if loaded.file is not None:
+        flags += ["--config", str(loaded.file)]
+    for path, (text, _) in flag_values(options).items():
+        flags += ["--set", f"{path}={text}"]
+    return flags
+
+
+def parts_of(loaded: Loaded, flags: list[str], *, test_mode: bool) -> list[Part]:
+    """The table of parts, in the order in which they are stopped."""
+    config = loaded.config
+    every = TEST_TRANSFORM_SECONDS if test_mode else config.transform.every_minutes * 60
+    return [
+        Part("collector", (*PROGRAM_ARGV, "collect", "--supervised", *flags), essential=True),
+        Part(
+            "transformer",
+            (*PROGRAM_ARGV, "transform", "--data", config.data, "--exchange", config.collector.exchange),
+            every_seconds=every,
+            first_seconds=min(every, TEST_TRANSFORM_SECONDS),
+            stop_seconds=60.0,
+        ),
+    ]
+
+
+def simulator_part(symbols: tuple[str, ...]) -> Part:
+    return Part(
+        "simulator",
+        (*PROGRAM_ARGV, "simulate", "--port", "0", "--symbols", ",".join(symbols)),
+        again=False,  # it would start another market, on another port
+        stop_seconds=10.0,
+    )
+
+
+@dataclass
+class Run:
+    """One run, from start to stop."""
+
+    loaded: Loaded
+    layout: Layout
+    shown: Display
+    flags: list[str]
+    for_seconds: float | None
+    simulate: bool
+    _simulator_line: asyncio.Future[str] = field(init=False)
+    _told: dict[str, str] = field(default_factory=dict)  # reason's code -> message
+    _killed: bool = False
+    _stopping: bool = False
+
+    async def run(self) -> int:
+        """Until the time is over, a signal comes or the collector can't run. Returns the exit code."""
+        self._simulator_line = asyncio.get_running_loop().create_future()
+        self.supervisor = supervisor = Supervisor(self._on_line, self._problem)
+        stop = asyncio.Event()
+        watcher: asyncio.Task[None] | None = None
+        with self._signals(stop):
+            try:
+                if self.simulate:
+                    self.flags += await self._start_simulator(stop)
+                parts = parts_of(self.loaded, self.flags, test_mode=self.for_seconds is not None)
+                self._announce()
+                for part in parts:
+                    if not stop.is_set():
+                        supervisor.add(part)
+                watcher = asyncio.create_task(self._watch())
+                code = await self._wait(stop)
+                self._stopping = True
+                for part in parts:
+                    ended = await supervisor.stop(part.name)
+                    if part.essential and code == ExitCode.OK and ended not in (None, 0) and not self._killed:
+                        self._problem(f"{part.name} did not stop cleanly (exit code {ended}); see the log")
+                        code = ExitCode.FAILURE
+                if self._killed:
+                    return ExitCode.INTERRUPTED
+                if self.for_seconds is not None and code == ExitCode.OK:
+                    transform = next(part for part in parts if part.name == "transformer")
+                    last = await supervisor.once(transform)
+                    if last != ExitCode.OK and not self._killed:
+                        self._problem(f"the last transformation failed (exit code {last})")
+                        code = ExitCode.FAILURE
+                await supervisor.stop("simulator")
+            finally:
+                supervisor.kill_all()
+                if watcher is not None:
+                    watcher.cancel()
+                    await asyncio.gather(watcher, return_exceptions=True)
+        with contextlib.suppress(OSError):
+            self._beat_writer().beat(locked=False)
+        return code
+
+    @contextlib.contextmanager
+    def _signals(self, stop: asyncio.Event) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+
+        def on_stop(name: str) -> None:
+            if stop.is_set():
+                self._problem(f"{name} again: killing all parts")
+                self._killed = True
+                self.supervisor.kill_all()
+            else:
+                log.info("stopping: %s", name)
+                stop.set()
+
+        loop.add_signal_handler(signal.SIGTERM, on_stop, "SIGTERM")
+        loop.add_signal_handler(signal.SIGINT, on_stop, "SIGINT")
+        if sys.stderr.isatty():  # the terminal was closed
+            loop.add_signal_handler(signal.SIGHUP, on_stop, "SIGHUP")
+        else:  # as a service: read the configuration again
+            loop.add_signal_handler(signal.SIGHUP, self.supervisor.send, "collector", signal.SIGHUP)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                loop.remove_signal_handler(number)
+
+    async def _wait(self, stop: asyncio.Event) -> int:
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait(
+                [stopped, self.supervisor.ended],
+                timeout=self.for_seconds,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            stopped.cancel()
+        return self.supervisor.ended.result() if self.supervisor.ended.done() else ExitCode.OK
+
+    async def _start_simulator(self, stop: asyncio.Event) -> list[str]:
+        """Start it and wait until it is ready; return the flags that lead the collector to it."""
+        import msgspec
+
+        class _Ready(msgspec.Struct):
+            websocket: str
+            rest: str
+            ca_file: str | None = None
+
+        self.supervisor.add(simulator_part(self.loaded.config.collector.symbols))
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait(
+                [self._simulator_line, stopped, self.supervisor.ended],
+                timeout=SIMULATOR_SECONDS,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            stopped.cancel()
+        if stop.is_set():
+            return []
+        if self.supervisor.ended.done():
+            raise CommandError("the simulator ended before it was ready; its error is above")
+        if not self._simulator_line.done():
+            raise CommandError(
+                f"the simulator was not ready within {SIMULATOR_SECONDS:.0f} s; see {self.layout.log}"
+            )
+        line = self._simulator_line.result()
+        try:
+            ready = msgspec.json.decode(line, type=_Ready)
+        except msgspec.MsgspecError:
+            raise CommandError(f"the simulator said what is not understood: {line[:200]}") from None
+        flags = ["--set", f"collector.endpoint.websocket={ready.websocket}"]
+        flags += ["--set", f"collector.endpoint.rest={ready.rest}"]
+        if ready.ca_file:
+            flags += ["--set", f"collector.endpoint.ca_file={ready.ca_file}"]
+        return flags
+
+    def _announce(self) -> None:
+        config = self.loaded.config
+        symbols = counted(len(config.collector.symbols), "symbol")
+        what = "a simulated exchange" if self.simulate else config.collector.exchange
+        until = f"for {self.for_seconds:.0f} s" if self.for_seconds is not None else "until Ctrl-C"
+        self.shown.line(f"crypto-lake: collecting {symbols} from {what} into {config.data}, {until}")
+
+    def _on_line(self, name: str, which: str, line: str) -> None:
+        if which == "stdout":
+            if name == "simulator" and not self._simulator_line.done():
+                self._simulator_line.set_result(line)
+            log.debug("%s: %s", name, line)
+        elif line.strip():
+            self.shown.line(f"crypto-lake: {name}: {line.removeprefix('crypto-lake: ')}")
+
+    def _problem(self, text: str) -> None:
+        """For the log; the console's handler shows it."""
+        log.warning(text)
+
+    def _beat_writer(self) -> Any:
+        from crypto_lake.watch.heartbeat import HeartbeatWriter
+        from crypto_lake.watch.status import Limits
+
+        every = self.loaded.config.transform.every_minutes * 60
+        return HeartbeatWriter(self.layout, Limits(transform_age_seconds=3 * every))
+
+    async def _watch(self) -> None:
+        """The live line, the heartbeat, and as process 1 the orphans. Its failures end nothing."""
+        from crypto_lake.watch.disk import NOTHING, DiskScanner
+        from crypto_lake.watch.read import observe
+        from crypto_lake.watch.status import judge
+
+        writer, scanner, rate = self._beat_writer(), DiskScanner(self.layout), Rate()
+        began, disk, disk_at, beat_at = (
+            time.monotonic(),
+            NOTHING,
+            float("-inf"),
+            time.monotonic() + 5 - HEARTBEAT_SECONDS,
+        )
+        complaint = ""
+        while True:
+            try:
+                now = time.monotonic()
+                if now - disk_at >= (DISK_SECONDS if self.for_seconds is None else TEST_DISK_SECONDS):
+                    disk, disk_at = await asyncio.to_thread(scanner.scan), now
+                status = judge(observe(self.layout, disk, locked=self._collector_runs()))
+                if status.collector is not None:
+                    rate.update(status.collector.messages, status.collector.taken_ns / 1e9)
+                line = live_line(status, rate.per_second, now - began, self.for_seconds, time.time())
+                self.shown.live("stopping" if self._stopping else line)
+                if now - beat_at >= HEARTBEAT_SECONDS:
+                    beat_at = now
+                    self._tell_changes(await asyncio.to_thread(writer.beat, locked=self._collector_runs()))
+            except Exception as error:
+                if complaint != str(error):
+                    complaint = str(error)
+                    log.warning("heartbeat: %s", error, exc_info=not isinstance(error, OSError))
+            if os.getpid() == 1:
+                reap_strangers(self.supervisor.own_processes())
+            await asyncio.sleep(LIVE_SECONDS)
+
+    def _collector_runs(self) -> bool:
+        state = self.supervisor.states.get("collector")
+        return state is not None and state.process is not None and state.process.returncode is None
+
+    def _tell_changes(self, status: LakeStatus) -> None:
+        """A reason is told when it appears and when it has gone, not every minute. Deaths the supervisor tells."""
+        if status.health == "down":
+            return
+        now = {reason.code: reason.message for reason in status.reasons}
+        for code in now.keys() - self._told.keys():
+            log.warning(now[code])
+        for code in self._told.keys() - now.keys():
+            log.info("no more: %s", self._told[code])
+        self._told = now
+
+
+def summary(layout: Layout) -> int:
+    """After a test run: where the bars are, a few of them, and what to do next. No bars are a failure."""
+    from crypto_lake.cli.bars_shown import describe
+
+    lines, rows = describe(layout)
+    click.echo("\n".join(lines))
+    return ExitCode.OK if rows else ExitCode.FAILURE

@@ -1,0 +1,136 @@
+"""health/heartbeat.json and health/health.md: how the lake is, for whoever looks at the folder."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from crypto_lake.lake import durable
+from crypto_lake.lake.layout import Layout
+from crypto_lake.watch.disk import DiskScanner
+from crypto_lake.watch.read import observe
+from crypto_lake.watch.status import LakeStatus, Limits, judge, transform_figures
+
+INTERVAL_SECONDS = 60.0
+
+
+class Heartbeat(msgspec.Struct, frozen=True):
+    """heartbeat.json. Sizes in GB are 10^9 bytes. Fields are added, never renamed."""
+
+    schema: int
+    timestamp: str
+    status: str
+    reasons: list[str]
+    raw_files: int
+    parquet_files: int
+    parquet_rows: int
+    disk_usage_gb: float  # what the lake takes up
+    disk_free_gb: float
+    disk_used_percent: float
+    collector: str | None
+    pid: int | None
+    symbols: int
+    streams_live: int
+    messages: int
+    holes_open: int
+    ids_missing: int
+    quarantined: int
+    last_trade_at: str | None
+    last_bars_at: str | None
+    transform_age_seconds: float | None
+
+
+def heartbeat(status: LakeStatus) -> Heartbeat:
+    """The status in short. Pure."""
+    collector, disk = status.collector, status.disk
+    last_trade_us = max((symbol.last_trade_time_us for symbol in status.symbols), default=0)
+    return Heartbeat(
+        schema=1,
+        timestamp=status.taken_at,
+        status=status.health,
+        reasons=[reason.message for reason in status.reasons],
+        raw_files=disk.raw_files,
+        parquet_files=disk.parquet_files,
+        parquet_rows=disk.parquet_rows,
+        disk_usage_gb=round(disk.lake_bytes / 1e9, 6),
+        disk_free_gb=round(disk.free_bytes / 1e9, 3),
+        disk_used_percent=round(disk.used_percent, 1),
+        collector=collector.name if collector else None,
+        pid=collector.pid if collector else None,
+        symbols=len(status.symbols),
+        streams_live=collector.streams_live if collector else 0,
+        messages=collector.messages if collector else 0,
+        holes_open=collector.holes_open if collector else 0,
+        ids_missing=collector.ids_missing if collector else 0,
+        quarantined=collector.quarantined if collector else 0,
+        last_trade_at=utc(last_trade_us / 1e6),
+        last_bars_at=utc(disk.last_bars_ns / 1e9),
+        transform_age_seconds=_rounded(status.transform_age_seconds),
+    )
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)
+
+
+def utc(seconds: float) -> str | None:
+    """Seconds since 1970 as ISO 8601, None for 0: it has not happened."""
+    if not seconds:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def markdown(status: LakeStatus) -> str:
+    """health.md: the same to read. Pure."""
+    beat = heartbeat(status)
+    lines = [f"# Lake {status.data}: {beat.status}", "", f"As of {beat.timestamp}.", ""]
+    lines += [f"- {reason}" for reason in beat.reasons] or ["Nothing to report."]
+    lines += [
+        "",
+        "| | |",
+        "|---|---|",
+        f"| collector | {_cell(beat.collector)} (process {_cell(beat.pid)}) |",
+        f"| streams live | {beat.streams_live} of {status.collector.streams if status.collector else 0} |",
+        f"| messages since start | {beat.messages:,} |",
+        f"| gaps open | {beat.holes_open} ({beat.ids_missing:,} trades missing) |",
+        f"| quarantined messages | {beat.quarantined:,} |",
+        f"| last trade | {_cell(beat.last_trade_at)} |",
+        f"| bars written | {_cell(beat.last_bars_at)} ({beat.parquet_rows:,} rows in {beat.parquet_files} files) |",
+        f"| raw files | {beat.raw_files:,} |",
+        f"| disk | {beat.disk_usage_gb:.3f} GB used by the lake, {beat.disk_free_gb:.1f} GB free |",
+    ]
+    if status.symbols:
+        lines += ["", "| symbol | messages | last trade | gaps | trades missing |", "|---|--:|---|--:|--:|"]
+        lines += [
+            f"| {symbol.symbol} | {symbol.messages:,} | {_cell(utc(symbol.last_trade_time_us / 1e6))} "
+            f"| {symbol.holes_open} | {symbol.ids_missing:,} |"
+            for symbol in status.symbols
+        ]
+    figures = transform_figures(status.transform)
+    if figures:
+        lines += ["", "## Last transformation", ""]
+        lines += [f"- {key}: {_cell(value)}" for key, value in figures.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: object) -> str:
+    return "–" if value is None else str(value).replace("|", "\\|").replace("\n", " ")
+
+
+class HeartbeatWriter:
+    """Looks and writes. It reads files alone, so that any process may do it; it blocks: call it in a thread."""
+
+    def __init__(self, layout: Layout, limits: Limits = Limits()) -> None:  # noqa: B008  # it is frozen
+        self._layout = layout
+        self._limits = limits
+        self._scanner = DiskScanner(layout)
+
+    def beat(self, *, locked: bool | None = None) -> LakeStatus:
+        """Write both files and return what they say. Raises OSError where they can't be written."""
+        status = judge(observe(self._layout, self._scanner.scan(), locked=locked), self._limits)
+        folder: Path = self._layout.health
+        durable.write_fleeting(folder / "heartbeat.json", msgspec.json.encode(heartbeat(status)) + b"\n")
+        durable.write_fleeting(folder / "health.md", markdown(status).encode())
+        return status

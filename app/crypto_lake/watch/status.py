@@ -1,0 +1,290 @@
+"""How a lake is: one value that status, heartbeat and the live line print. Pure; who reads the files is in `read`.
+
+The shape is a contract (`schema`): fields are added, never renamed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from crypto_lake.capture.snapshot import CollectorSnapshot
+from crypto_lake.watch.disk import DiskFigures
+
+SCHEMA = 1
+Health = Literal["ok", "degraded", "down"]
+
+
+class Reason(msgspec.Struct, frozen=True):
+    """Why a lake is not ok. `code` is for programs and does not change; `message` is for people."""
+
+    code: str
+    message: str
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """From when on something is a reason. Seconds are real ones."""
+
+    snapshot_age_seconds: float = 15.0  # it is written every 2 s
+    unwritten_seconds: float = 10.0
+    queue_fraction: float = 0.8
+    disk_used_percent: float = 90.0
+    clock_offset_seconds: float = 1.0
+    transform_age_seconds: float | None = None  # None: not judged
+
+
+class CollectorStatus(msgspec.Struct, frozen=True):
+    """What the collector said last. `age_seconds`: how long ago, in real time."""
+
+    running: bool
+    age_seconds: float
+    version: str
+    name: str
+    exchange: str
+    pid: int
+    port: int
+    started_ns: int
+    taken_ns: int
+    symbols: int
+    streams: int
+    streams_live: int
+    connections_live: int
+    messages: int
+    bytes: int
+    reconnects: int
+    latency_p50_ms: float | None  # the worst stream's, of the last minute
+    latency_p95_ms: float | None
+    clock_offset_us: int | None
+    holes_open: int
+    ids_missing: int
+    quarantined: int
+    fsync_interval_ms: float
+    receive_to_durable_p99_ms: float
+
+
+class SymbolStatus(msgspec.Struct, frozen=True):
+    symbol: str
+    messages: int
+    last_id: int
+    durable_id: int
+    last_trade_time_us: int
+    holes_open: int
+    ids_missing: int
+
+
+class LakeStatus(msgspec.Struct, frozen=True):
+    """`transform` is the transformer's own last report, as it wrote it; None where there is none."""
+
+    schema: int
+    taken_at: str  # UTC, ISO 8601, real time
+    health: Health
+    reasons: list[Reason]
+    data: str
+    collector: CollectorStatus | None
+    symbols: list[SymbolStatus]
+    transform: dict[str, Any] | None
+    transform_age_seconds: float | None
+    disk: DiskFigures
+
+
+class Observation(msgspec.Struct, frozen=True):
+    """What was found on the disk, before it is judged.
+
+    locked: whether a process holds the lock `capture`; None where that can't be known.
+    snapshot_problem: why there is no snapshot although there is a file.
+    """
+
+    taken_at: str
+    data: str
+    locked: bool | None
+    snapshot: CollectorSnapshot | None
+    snapshot_age_seconds: float
+    transform: dict[str, Any] | None
+    transform_age_seconds: float | None
+    disk: DiskFigures
+    snapshot_problem: str | None = None
+
+
+def judge(seen: Observation, limits: Limits = Limits()) -> LakeStatus:  # noqa: B008  # it is frozen
+    """The status. `down`: no collector runs. `degraded`: it runs, and there is a reason to look."""
+    snapshot = seen.snapshot
+    down = _why_down(seen, limits)
+    reasons = list(down)
+    if snapshot is not None:
+        if not down:
+            reasons += running_reasons(snapshot, limits)
+        reasons += _gap_reasons(snapshot)
+    if seen.disk.used_percent >= limits.disk_used_percent:
+        free_gb = seen.disk.free_bytes / 1e9
+        reasons.append(
+            Reason("disk", f"the disk is {seen.disk.used_percent:.0f}% full, {free_gb:.1f} GB are free")
+        )
+    failed = (seen.transform or {}).get("failed")
+    if isinstance(failed, dict) and failed:
+        names = ", ".join(str(name) for name in list(failed)[:3]) + (" …" if len(failed) > 3 else "")
+        reasons.append(
+            Reason(
+                "transform_failed", f"bars of {len(failed)} symbols could not be made ({names}); see the log"
+            )
+        )
+    age, limit = seen.transform_age_seconds, limits.transform_age_seconds
+    if limit is not None and age is not None and age > limit and not down:
+        reasons.append(Reason("transform_late", f"the transformer last reported {_ago(age)}"))
+    return LakeStatus(
+        schema=SCHEMA,
+        taken_at=seen.taken_at,
+        health="down" if down else "degraded" if reasons else "ok",
+        reasons=reasons,
+        data=seen.data,
+        collector=None if snapshot is None else _collector(snapshot, seen, running=not down),
+        symbols=[] if snapshot is None else _symbols(snapshot),
+        transform=seen.transform,
+        transform_age_seconds=age,
+        disk=seen.disk,
+    )
+
+
+def _why_down(seen: Observation, limits: Limits) -> list[Reason]:
+    if seen.snapshot is None:
+        if seen.snapshot_problem:
+            return [Reason("no_status", seen.snapshot_problem)]
+        if seen.locked:
+            return [Reason("no_status", "a collector has just started and has not reported yet")]
+        return [Reason("not_running", f"no collector has run in {seen.data}")]
+    if seen.locked is False:
+        return [
+            Reason(
+                "not_running", f"no collector runs; the last one reported {_ago(seen.snapshot_age_seconds)}"
+            )
+        ]
+    if seen.snapshot_age_seconds > limits.snapshot_age_seconds:
+        return [
+            Reason(
+                "stale",
+                f"the collector (process {seen.snapshot.pid}) last reported {_ago(seen.snapshot_age_seconds)}",
+            )
+        ]
+    return []
+
+
+def running_reasons(snapshot: CollectorSnapshot, limits: Limits = Limits()) -> list[Reason]:  # noqa: B008
+    """Why a collector that runs is not well: subscriptions, writing, queue, clock. Also what /readyz goes by."""
+    reasons: list[Reason] = []
+    live = streams_live(snapshot)
+    if live < len(snapshot.streams) or not snapshot.streams:
+        reasons.append(Reason("not_subscribed", f"{live} of {len(snapshot.streams)} streams are live"))
+    reasons += _writing_reasons(snapshot, limits)
+    offset = snapshot.clock_offset_us
+    if offset is not None and abs(offset) > limits.clock_offset_seconds * 1e6:
+        reasons.append(
+            Reason("clock_offset", f"this machine's clock is off by {offset / 1e6:+.2f} s; set it by NTP")
+        )
+    return reasons
+
+
+def judge_running(snapshot: CollectorSnapshot, limits: Limits = Limits()) -> tuple[Health, list[Reason]]:  # noqa: B008
+    """The collector by itself, as /status tells it: it runs, or nobody would ask."""
+    reasons = [*running_reasons(snapshot, limits), *_gap_reasons(snapshot)]
+    return ("degraded" if reasons else "ok"), reasons
+
+
+def _writing_reasons(snapshot: CollectorSnapshot, limits: Limits) -> list[Reason]:
+    writer, reasons = snapshot.writer, list[Reason]()
+    if writer.write_errors:
+        reasons.append(Reason("write_errors", f"{writer.write_errors} writes failed; see the log"))
+    # By the lake's clock, which may run faster than real time. What has no speed has no such limit.
+    newest_ns = max((stream.last_received_ns for stream in snapshot.streams), default=0)
+    behind_seconds = (newest_ns - max(writer.last_fsync_ns, snapshot.started_ns)) / 1e9
+    if snapshot.clock_speed > 0 and behind_seconds > limits.unwritten_seconds * max(
+        1.0, snapshot.clock_speed
+    ):
+        reasons.append(
+            Reason("not_writing", f"what came in the last {behind_seconds:.0f} s is not on the disk yet")
+        )
+    if writer.queue_limit_bytes and writer.queue_bytes > limits.queue_fraction * writer.queue_limit_bytes:
+        percent = 100 * writer.queue_bytes / writer.queue_limit_bytes
+        reasons.append(Reason("queue", f"the queue to the disk is {percent:.0f}% full; the disk is too slow"))
+    return reasons
+
+
+def _gap_reasons(snapshot: CollectorSnapshot) -> list[Reason]:
+    with_holes = [symbol for symbol in snapshot.symbols if symbol.holes_open]
+    if not with_holes:
+        return []
+    missing = sum(symbol.ids_missing for symbol in with_holes)
+    holes = sum(symbol.holes_open for symbol in with_holes)
+    names = ", ".join(symbol.symbol for symbol in with_holes[:3]) + (" …" if len(with_holes) > 3 else "")
+    return [Reason("gaps", f"{missing} trades are missing in {holes} gaps ({names}); the ledger names them")]
+
+
+def streams_live(snapshot: CollectorSnapshot) -> int:
+    """Streams on live connections. While one connection takes over from another both have them."""
+    live = sum(connection.streams for connection in snapshot.connections if connection.state == "live")
+    return min(live, len(snapshot.streams))
+
+
+def _collector(snapshot: CollectorSnapshot, seen: Observation, *, running: bool) -> CollectorStatus:
+    latencies = [stream.latency for stream in snapshot.streams if stream.latency is not None]
+    return CollectorStatus(
+        running=running,
+        age_seconds=round(seen.snapshot_age_seconds, 1),
+        version=snapshot.version,
+        name=snapshot.collector,
+        exchange=snapshot.exchange,
+        pid=snapshot.pid,
+        port=snapshot.port,
+        started_ns=snapshot.started_ns,
+        taken_ns=snapshot.taken_ns,
+        symbols=len(snapshot.symbols),
+        streams=len(snapshot.streams),
+        streams_live=streams_live(snapshot),
+        connections_live=sum(connection.state == "live" for connection in snapshot.connections),
+        messages=sum(stream.messages for stream in snapshot.streams),
+        bytes=sum(stream.bytes for stream in snapshot.streams),
+        reconnects=snapshot.reconnects,
+        latency_p50_ms=max((latency.p50_ms for latency in latencies), default=None),
+        latency_p95_ms=max((latency.p95_ms for latency in latencies), default=None),
+        clock_offset_us=snapshot.clock_offset_us,
+        holes_open=sum(symbol.holes_open for symbol in snapshot.symbols),
+        ids_missing=sum(symbol.ids_missing for symbol in snapshot.symbols),
+        quarantined=sum(snapshot.quarantined.values()),
+        fsync_interval_ms=snapshot.writer.fsync_interval_ms,
+        receive_to_durable_p99_ms=snapshot.writer.receive_to_durable_p99_ms,
+    )
+
+
+def _symbols(snapshot: CollectorSnapshot) -> list[SymbolStatus]:
+    messages: dict[str, int] = {}
+    for stream in snapshot.streams:
+        messages[stream.symbol] = messages.get(stream.symbol, 0) + stream.messages
+    return [
+        SymbolStatus(
+            symbol=symbol.symbol,
+            messages=messages.get(symbol.symbol, 0),
+            last_id=symbol.last_id,
+            durable_id=symbol.durable_id,
+            last_trade_time_us=symbol.last_trade_time_us,
+            holes_open=symbol.holes_open,
+            ids_missing=symbol.ids_missing,
+        )
+        for symbol in snapshot.symbols
+    ]
+
+
+def transform_figures(report: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The plain figures of a transformer's report, whatever else it holds: what can be printed on a line each."""
+    return {
+        key: value
+        for key, value in (report or {}).items()
+        if isinstance(value, int | float | str) and value not in ("", None)
+    }
+
+
+def _ago(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s ago"
+    if seconds < 2 * 3600:
+        return f"{seconds / 60:.0f} min ago"
+    return f"{seconds / 3600:.0f} h ago"

@@ -1,0 +1,162 @@
+"""Metrics and the pages that serve them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+from hypothesis import given, settings
+from prometheus_client.parser import text_string_to_metric_families
+from snapshots import connection, snapshot, snapshots, symbol, writer
+
+from crypto_lake.capture.snapshot import CollectorSnapshot
+from crypto_lake.watch.metrics import families, registry_of, render
+from crypto_lake.watch.serve import Server
+
+BASE_UNITS = ("_seconds", "_bytes")
+# What Prometheus' own check of metrics refuses in names.
+OTHER_UNITS = re.compile(
+    r"_(milliseconds|microseconds|nanoseconds|ms|us|ns|minutes|hours|days|kilobytes|megabytes|kb|mb|gb|percent)(_|$)"
+)
+BOUNDED_LABELS = {"exchange", "symbol", "stream", "state", "outcome", "collector", "version"}
+
+
+def samples(taken: CollectorSnapshot) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    text = render(registry_of(lambda: taken)).decode()
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+@settings(max_examples=50)
+@given(snapshots())
+def test_every_snapshot_renders_by_the_rules_of_names(taken: CollectorSnapshot) -> None:
+    read = samples(taken)
+    assert len(read) == len(set(read))
+    for family in families(taken):
+        assert family.name.startswith("crypto_lake_")
+        assert re.fullmatch(r"[a-z][a-z0-9_]*", family.name)
+        assert not OTHER_UNITS.search(family.name)
+        assert not family.name.endswith(("_total", "_count", "_sum", "_bucket"))  # added, or of other types
+        assert family.documentation.endswith(".")
+        assert {label for sample in family.samples for label in sample.labels} <= BOUNDED_LABELS
+
+
+def test_figures_are_the_snapshots() -> None:
+    taken = snapshot(
+        symbols=[symbol("BTCUSDT", holes_open=2, ids_missing=7, holes_total=9, duplicates=3)],
+        quarantined={"a": 1, "b": 2},
+        outcomes={"reset": 4},
+        writer=writer(fsync_interval_ms=1250.0),
+    )
+    read = samples(taken)
+    of = (("exchange", "binance"), ("symbol", "BTCUSDT"))
+    assert read["crypto_lake_gaps_open", of] == 2
+    assert read["crypto_lake_missing_trades", of] == 7
+    assert read["crypto_lake_gaps_total", of] == 9
+    assert read["crypto_lake_duplicate_trades_total", of] == 3
+    assert read["crypto_lake_durable_trade_id", of] == 110
+    stream = (("exchange", "binance"), ("stream", "trade"), ("symbol", "BTCUSDT"))
+    assert read["crypto_lake_stream_messages_total", stream] == 50
+    assert read["crypto_lake_stream_latency_p95_seconds", stream] == 0.002
+    assert read["crypto_lake_quarantined_messages_total", (("exchange", "binance"),)] == 3
+    assert read["crypto_lake_writer_fsync_interval_max_seconds", ()] == 1.25
+    assert read["crypto_lake_clock_offset_seconds", ()] == 0.0015
+    assert read["crypto_lake_connection_ends_total", (("exchange", "binance"), ("outcome", "reset"))] == 4
+
+
+def test_series_are_there_at_zero() -> None:
+    read = samples(snapshot())
+    assert read["crypto_lake_connection_ends_total", (("exchange", "binance"), ("outcome", "silent"))] == 0
+    assert read["crypto_lake_connections", (("exchange", "binance"), ("state", "closing"))] == 0
+    assert read["crypto_lake_gaps_total", (("exchange", "binance"), ("symbol", "ETHUSDT"))] == 0
+    assert read["crypto_lake_writer_errors_total", ()] == 0
+    assert any(name == "process_resident_memory_bytes" for name, _ in read)
+
+
+def serving(
+    source: Callable[[], CollectorSnapshot], body: Callable[[aiohttp.ClientSession, str], Awaitable[None]]
+) -> None:
+    async def run() -> None:
+        server = Server(source, "127.0.0.1", 0)
+        await server.start()
+        try:
+            async with aiohttp.ClientSession() as session:
+                await body(session, f"http://127.0.0.1:{server.port}")
+        finally:
+            await server.close()
+        assert server.port == -1
+
+    asyncio.run(run())
+
+
+def test_the_pages() -> None:
+    async def body(session: aiohttp.ClientSession, url: str) -> None:
+        async with session.get(f"{url}/metrics") as answer:
+            assert answer.status == 200
+            assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+            assert b"crypto_lake_gaps_open" in await answer.read()
+        async with session.get(f"{url}/status") as answer:
+            document = json.loads(await answer.read())
+            assert document["schema"] == 1
+            assert document["health"] == "ok"
+            assert document["symbols"][0]["durable_id"] == 110
+        async with session.get(f"{url}/healthz") as answer:
+            assert answer.status == 200
+        async with session.get(f"{url}/readyz") as answer:
+            assert answer.status == 200
+
+    serving(snapshot, body)
+
+
+@pytest.mark.parametrize(
+    ("changes", "ready"),
+    [
+        ({"connections": [connection(state="connecting")]}, False),
+        ({"writer": writer(write_errors=1)}, False),
+        ({"symbols": [symbol("BTCUSDT", holes_open=1, ids_missing=1)]}, True),
+        ({"clock_offset_us": 5_000_000}, True),
+    ],
+)
+def test_ready_means_subscribed_and_writing(changes: dict[str, Any], ready: bool) -> None:
+    async def body(session: aiohttp.ClientSession, url: str) -> None:
+        async with session.get(f"{url}/readyz") as answer:
+            assert (answer.status == 200) == ready
+            assert await answer.text() != ""
+
+    serving(lambda: snapshot(**changes), body)
+
+
+def test_a_port_in_use_is_replaced_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            server = Server(snapshot, "127.0.0.1", port)
+            await server.start()
+            assert server.port not in (-1, port)
+            await server.close()
+        assert str(port) in caplog.text
+
+    asyncio.run(run())
+
+
+def test_an_address_that_is_not_ours_is_an_error_and_no_port_is_none() -> None:
+    async def run() -> None:
+        with pytest.raises(OSError, match=r"192\.0\.2\.1"):
+            await Server(snapshot, "192.0.2.1", 0).start()
+        off = Server(snapshot, "127.0.0.1", -1)
+        await off.start()
+        assert off.port == -1
+        await off.close()
+
+    asyncio.run(run())
