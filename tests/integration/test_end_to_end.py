@@ -176,9 +176,10 @@ def test_an_hour_of_thirteen_symbols_equals_the_simulators_klines_and_survives_a
     quiet.run("transform", timeout_seconds=300)
     rough.run("transform", timeout_seconds=300)
 
-    fired = {kind: fault["fired"] for kind, fault in simulator.get("/control/faults")["faults"].items()}
+    fired = {kind: fault["fired"] for kind, fault in simulator.get("/control/faults").items()}
     assert fired["duplicate"] > 0
     assert fired["reorder"] > 0
+    assert fired["drop_connections"] > 0
     symbols = simulator.ready["symbols"]
     assert len(symbols) == 13
     empty_seconds = 0
@@ -202,7 +203,9 @@ def test_an_hour_of_thirteen_symbols_equals_the_simulators_klines_and_survives_a
         end = min(complete["window_start"].max(), other["window_start"].max())
         both = pl.col("window_start").is_between(start, end)
         assert (end - start).total_seconds() > 3500
-        assert other.filter(both).select(TRADE_COLUMNS).equals(complete.filter(both).select(TRADE_COLUMNS)), symbol
+        assert other.filter(both).select(TRADE_COLUMNS).equals(complete.filter(both).select(TRADE_COLUMNS)), (
+            symbol
+        )
     assert empty_seconds > 1000
 
 
@@ -230,10 +233,25 @@ def wait_until_subscribed(simulator: Any, *lakes: Any) -> None:
             time.sleep(0.1)
 
 
-def stir(simulator: Any) -> None:
-    """Faults that lose nothing: copies and disorder on the trade streams, again and again."""
-    for round_ in range(8):
-        time.sleep(4)
-        symbol = simulator.ready["symbols"][round_].lower()
-        simulator.post("/control/faults", {"kind": "duplicate", "stream": f"{symbol}@trade", "n": 20})
-        simulator.post("/control/faults", {"kind": "reorder", "stream": f"{symbol}@trade", "window": 5})
+def stir(simulator: Any, seconds: float = 45) -> None:
+    """Faults that lose nothing: copies and disorder on the trade streams, and of two connections that overlap while
+    one hands over to the other, the older one is torn away."""
+    end, next_fault, round_ = time.monotonic() + seconds, 0.0, 0
+    while time.monotonic() < end:
+        if time.monotonic() > next_fault:
+            symbol = simulator.ready["symbols"][round_ % 13].lower()
+            simulator.post("/control/faults", {"kind": "duplicate", "stream": f"{symbol}@trade", "n": 20})
+            simulator.post("/control/faults", {"kind": "reorder", "stream": f"{symbol}@trade", "window": 5})
+            next_fault, round_ = time.monotonic() + 4, round_ + 1
+        older: dict[frozenset[str], dict[str, Any]] = {}
+        for connection in simulator.get("/control/state")["connections"]:
+            streams = frozenset(connection["streams"])
+            # The undisturbed collector has all 26 on one connection.
+            if not streams or len(streams) > 8:
+                continue
+            other = older.setdefault(streams, connection)
+            # The new one must have delivered, or there is no overlap yet.
+            if other is not connection and min(other["messages"], connection["messages"]) > 0:
+                eldest = max(other, connection, key=lambda c: c["age_seconds"])
+                simulator.post("/control/faults", {"kind": "drop_connections", "connection": eldest["id"]})
+        time.sleep(0.1)

@@ -198,7 +198,7 @@ class Collector:
         helpers: list[asyncio.Task[Any]] = [
             asyncio.create_task(self._probe.run(), name="clock probe"),
             asyncio.create_task(self._cut_forever(intake), name="flush"),
-            asyncio.create_task(self._keep_clock(), name="clock"),
+            asyncio.create_task(self._keep_clock(rest, tls), name="clock"),
             asyncio.create_task(self._stopping.wait(), name="stop"),
         ]
         running: asyncio.Task[Any] = asyncio.create_task(feed.run(), name="feed")
@@ -234,13 +234,16 @@ class Collector:
             next_cut = max(now, next_cut + flush_seconds)
             await asyncio.sleep(next_cut - now)
 
-    async def _keep_clock(self) -> None:
+    async def _keep_clock(self, rest: str, tls: ssl.SSLContext | None) -> None:
         """Leave the exchange's clock for the other processes of this lake."""
         clock = self._clock
         if not isinstance(clock, ExchangeClock):
             self._layout.clock.unlink(missing_ok=True)
             return await _forever()
         while True:
+            if not clock.speed:  # a market that waits for its start has no speed yet
+                with suppress(ProbeError):
+                    clock.setting = await read_clock_setting(rest, tls)
             setting = clock.setting
             if (
                 not setting.speed
