@@ -32,15 +32,17 @@ def describe(layout: Layout) -> tuple[list[str], int]:
 
     root = layout.root / "parquet"
     counts: dict[str, int] = {}
+    trades: dict[str, int] = {}
     for folder in sorted(path for path in root.glob("*/*") if path.is_dir()):
         files = sorted(folder.glob("**/*.parquet"))
         if files:
             frame = pl.scan_parquet(files, hive_partitioning=False)
-            counts["/".join(folder.parts[-2:])] = int(frame.select(pl.len()).collect().item())
+            name = "/".join(folder.parts[-2:])
+            counts[name], trades[name] = frame.select(pl.len(), pl.col("trade_count").sum()).collect().row(0)
     rows = sum(counts.values())
     if not rows:
         return [f"No bars in {root}. `crypto-lake status --data {layout.root}` tells why."], 0
-    first = max(counts, key=lambda name: counts[name])
+    first = max(trades, key=lambda name: trades[name])
     files = sorted((root / first).glob("**/*.parquet"))
     last = pl.scan_parquet(files, hive_partitioning=False).tail(_ROWS).collect()
     glob = f"{root}/{first}/**/*.parquet"

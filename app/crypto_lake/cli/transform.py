@@ -83,7 +83,12 @@ def _transform(
 ) -> TransformReport:
     from crypto_lake.bars.transform import Progress, transform
 
-    arguments = {"clock": _clock(layout), "symbols": symbols or None, "days": days or None, "rebuild": rebuild}
+    arguments = {
+        "clock": _clock(layout),
+        "symbols": symbols or None,
+        "days": days or None,
+        "rebuild": rebuild,
+    }
     if not sys.stderr.isatty():
         return transform(layout, exchange, **arguments)  # pyright: ignore[reportArgumentType]
     from rich.console import Console

@@ -121,6 +121,7 @@ def test_bars_are_shown_in_full(tmp_path: Path) -> None:
             "window_start": [start + timedelta(seconds=n) for n in range(10)],
             "close": [Decimal("0.00000123")] * 10,
             "bid": [None] * 10,
+            "trade_count": [1] * 10,
             "state": ["complete"] * 10,
         },
         schema_overrides={"close": pl.Decimal(38, 8)},
@@ -128,10 +129,14 @@ def test_bars_are_shown_in_full(tmp_path: Path) -> None:
     path = layout.bars("binance", "BTCUSDT", "2024-08-08")
     path.parent.mkdir(parents=True)
     frame.write_parquet(path)
+    quiet = layout.bars("binance", "ADAUSDT", "2024-08-08")
+    quiet.parent.mkdir(parents=True)
+    frame.with_columns(trade_count=0).write_parquet(quiet)
     lines, rows = bars_shown.describe(layout)
-    assert rows == 10
+    assert rows == 20
+    assert any("of binance/BTCUSDT" in line for line in lines), "the one that traded most is shown"
     text = "\n".join(lines)
-    assert all(part in text for part in ("10 seconds of 1 symbol in", "13:00:09", "0.00000123", "complete"))
+    assert all(part in text for part in ("20 seconds of 2 symbols in", "13:00:09", "0.00000123", "complete"))
     assert "13:00:04" not in text  # the last five alone
     assert "--data '" in text  # a path with a space can be pasted
 
