@@ -1,0 +1,46 @@
+"""What a transformation did: returned, printed, and left in `state/transform.json` for the status."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class DayReport(msgspec.Struct, frozen=True):
+    """One day of one symbol that was made. Counts are of the whole day as it now stands, not of the run alone."""
+
+    symbol: str
+    day: str
+    rows: int
+    trades: int
+    quotes: int
+    hours_made: int
+    hours_kept_without_raw: int  # raw knows less than the rows do, which were kept
+    duplicates: int
+    conflicts: int  # trade ids of which two copies differ
+    holes: int
+    missing_ids: int
+    incomplete_seconds: int
+    final: bool
+
+
+class TransformReport(msgspec.Struct, frozen=True):
+    """A run. `lag_seconds`: the clock minus the newest bar's end, of the symbol that is furthest behind."""
+
+    exchange: str
+    started_ns: int
+    seconds: float
+    symbols: int
+    rows: int
+    trades: int
+    hours_made: int
+    duplicates: int
+    conflicts: int
+    unreadable: int  # lines and stretches put into quarantine in this run
+    holes: int
+    missing_ids: int
+    files_read: int
+    bytes_read: int
+    salvaged_parts: int
+    lag_seconds: float | None
+    failed: dict[str, str]  # symbols that could not be made, with the error; the others were
+    days: list[DayReport]
