@@ -9,7 +9,6 @@ off anywhere is taken up by the next.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -46,7 +45,6 @@ _HOUR_NS = HOUR_SECONDS * NS_PER_SECOND
 _FINAL_ANYWAY_NS = 48 * _HOUR_NS
 # An hour is made again when what stands around it turned out otherwise; by then at most a few times.
 _MOST_ROUNDS = 100
-_quarantine_lock = threading.Lock()  # symbols are made side by side, and share the quarantine
 
 
 @dataclass(frozen=True, slots=True)
@@ -471,13 +469,12 @@ class SymbolBars:
         origin = f"raw/{self.exchange}/{self.symbol}/{name}"
         for item in items:
             self.unreadable += item.count
-            with _quarantine_lock:
-                self.quarantine.add(
-                    f"{origin.removeprefix('raw/').replace('/', '-')}.unreadable",
-                    b"\n".join(item.data),
-                    f"{item.reason} ({item.count})",
-                    origin,
-                )
+            self.quarantine.add(
+                f"{origin.removeprefix('raw/').replace('/', '-')}.unreadable",
+                b"\n".join(item.data),
+                f"{item.reason} ({item.count})",
+                origin,
+            )
 
     def _save_index(self, day: str) -> None:
         files = {

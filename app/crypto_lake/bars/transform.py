@@ -6,34 +6,32 @@ collector; parts that a crash left open are closed first where no collector runs
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
-from crypto_lake.bars.coverage import ControlEvent, Watch, watches
-from crypto_lake.bars.lines import Template
-from crypto_lake.bars.report import DayReport, TransformReport
-from crypto_lake.bars.symbol import SymbolBars
+from crypto_lake.bars.maker import Maker, Setup, SymbolResult
+from crypto_lake.bars.report import TransformReport
+from crypto_lake.bars.workers import share
 from crypto_lake.exchanges import EXCHANGES
-from crypto_lake.lake import durable, envelope, locks, parts
-from crypto_lake.lake.control import CONTROL, Alive, CollectorStarted, Disconnected, Subscribed, Unsubscribed
-from crypto_lake.lake.control import decode_event as decode_control
-from crypto_lake.lake.frames import BadBytes, read_frames
+from crypto_lake.lake import durable, locks, parts
 from crypto_lake.lake.layout import Layout
 from crypto_lake.lake.quarantine import Quarantine
 from crypto_lake.model.clock import Clock, SystemClock
-from crypto_lake.model.market import NS_PER_SECOND, Stream
+from crypto_lake.model.market import NS_PER_SECOND
 
-_log = logging.getLogger(__name__)
-_CONTROL_DAYS = 3  # how far back connections are looked at, for seconds after a symbol's last trade
+DEFAULT_MEMORY_MB: Final = 400
+WORKER_MB: Final = (
+    200  # what one worker may need, however much it has to read (measured: see bench/transform.py)
+)
+_WORTH_WORKERS_BYTES: Final = 16 * 1024 * 1024  # of raw as it lies on the disk; below it a start costs more
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,137 +58,105 @@ def transform(
     rebuild: bool = False,
     progress: Callable[[Progress], None] | None = None,
     workers: int | None = None,
+    memory_mb: int = DEFAULT_MEMORY_MB,
 ) -> TransformReport:
     """Make bars of all that is new in raw, of all symbols and days or of those named.
 
     `rebuild`: make them again even where nothing is new (rows whose raw has gone are kept all the same). `clock`
     decides only when a day is final. A symbol that fails is told in the report and does not stop the others.
+    `workers`: processes to share the symbols among; None: as many as there are cores and `memory_mb` has room for,
+    and this process alone where little is to be read. The bars are the same however many there are.
     Raises LockHeldError where another run has the lock, ValueError for an unknown exchange.
     """
     if exchange not in EXCHANGES:
         raise ValueError(f"unknown exchange {exchange!r}; known: {', '.join(sorted(EXCHANGES))}")
+    started, now_ns = time.monotonic(), (clock or SystemClock()).now_ns()
     with locks.hold(layout.locks, "transform"):
-        run = _Run(layout, exchange, clock or SystemClock(), rebuild, progress, days)
-        report = run.run(sorted(set(symbols)) if symbols is not None else None, workers)
+        salvaged = _salvage(layout, Quarantine(layout.quarantine))
+        setup = Setup(
+            str(layout.root.absolute()), exchange, None if days is None else tuple(days), rebuild, now_ns
+        )
+        names = sorted(set(symbols)) if symbols is not None else layout.symbols(exchange)
+        most = workers or min(len(os.sched_getaffinity(0)), memory_mb // WORKER_MB)
+        sizes = {name: _raw_bytes(layout, exchange, name) for name in names}
+        worth = sum(sizes.values()) >= _WORTH_WORKERS_BYTES or workers is not None
+        count = min(most, len(names)) if worth else 1
+        told = _Told(progress, len(names))
+        if count > 1:
+            # The greatest first, so that none is left over for the end.
+            order = sorted(names, key=lambda name: (-sizes[name], name))
+            results = share(setup, order, count, told.read, told.done)
+        else:
+            results: list[SymbolResult] = []
+            maker = Maker(setup)
+            for name in names:
+                results.append(maker.make(name, lambda size, name=name: told.read(name, size)))
+                told.done(name)
+        report = _report(setup, names, results, salvaged, time.monotonic() - started)
         durable.write_fleeting(report_path(layout), msgspec.json.encode(report))
         return report
 
 
-@dataclass
-class _Run:
-    layout: Layout
-    exchange: str
-    clock: Clock
-    rebuild: bool
-    progress: Callable[[Progress], None] | None
-    days: Sequence[str] | None
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _done: int = 0
-    _bytes: int = 0
+class _Told:
+    """Progress, put together from what the symbols' makers say. Called from several threads."""
 
-    def run(self, symbols: Sequence[str] | None, workers: int | None) -> TransformReport:
-        started, started_ns = time.monotonic(), self.clock.now_ns()
-        quarantine = Quarantine(self.layout.quarantine)
-        salvaged = _salvage(self.layout, quarantine)
-        names = symbols if symbols is not None else self.layout.symbols(self.exchange)
-        watched = watches(_control_events(self.layout, self.exchange))
-        made: list[DayReport] = []
-        failed: dict[str, str] = {}
-        bars: list[SymbolBars] = []
+    def __init__(self, progress: Callable[[Progress], None] | None, symbols: int) -> None:
+        self._progress, self._symbols = progress, symbols
+        self._lock = threading.Lock()
+        self._done = self._bytes = 0
 
-        def one(symbol: str) -> None:
-            work = self._symbol(symbol, watched, quarantine)
-            bars.append(work)
-            try:
-                made.extend(self._make(work))
-            except Exception as error:  # told, and the other symbols go on
-                _log.exception("bars of %s could not be made", symbol)
-                failed[symbol] = f"{type(error).__name__}: {error}"
-            with self._lock:
-                self._done += 1
-            self._tell(symbol, len(names))
-
-        # Threads, not processes: polars and zstd work outside the interpreter's lock, and share their memory.
-        with ThreadPoolExecutor(workers or min(2, os.cpu_count() or 1)) as pool:
-            list(pool.map(one, names))
-        lasts = [
-            last for work in bars if work.symbol not in failed and (last := work.last_second()) is not None
-        ]
-        lag = self.clock.now_ns() / NS_PER_SECOND - (min(lasts) + 1) if lasts else None
-        made.sort(key=lambda day: (day.symbol, day.day))
-        return TransformReport(
-            exchange=self.exchange,
-            started_ns=started_ns,
-            seconds=round(time.monotonic() - started, 3),
-            symbols=len(names),
-            rows=sum(day.rows for day in made),
-            trades=sum(day.trades for day in made),
-            hours_made=sum(day.hours_made for day in made),
-            duplicates=sum(day.duplicates for day in made),
-            conflicts=sum(day.conflicts for day in made),
-            unreadable=sum(work.unreadable for work in bars),
-            holes=sum(day.holes for day in made),
-            missing_ids=sum(day.missing_ids for day in made),
-            files_read=sum(work.files_read for work in bars),
-            bytes_read=sum(work.bytes_read for work in bars),
-            salvaged_parts=salvaged,
-            lag_seconds=None if lag is None else round(lag, 1),
-            failed=dict(sorted(failed.items())),
-            days=made,
-        )
-
-    def _symbol(
-        self, symbol: str, watched: Mapping[str, Sequence[Watch]], quarantine: Quarantine
-    ) -> SymbolBars:
-        description = EXCHANGES[self.exchange]
-        trade_stream = description.stream_name(symbol, Stream.TRADE)
-        quote_stream = description.stream_name(symbol, Stream.BOOK_TICKER)
-        return SymbolBars(
-            self.layout,
-            self.exchange,
-            symbol,
-            watched.get(trade_stream, []),
-            quarantine,
-            Template(symbol, trade_stream, quote_stream),
-            self.rebuild,
-            lambda size: self._read(symbol, size),
-        )
-
-    def _make(self, work: SymbolBars) -> list[DayReport]:
-        work.look()
-        made: dict[str, DayReport] = {}
-        # Making a day may show that a day before or after it is to be made again: its next trade, a late trade.
-        stale: list[str] = []
-        for _ in range(_MOST_PASSES):
-            stale = [day for day in work.stale_days() if self.days is None or day in self.days]
-            if not stale:
-                break
-            for day in stale:
-                now = work.make(day, self.clock.now_ns())
-                if now is None:
-                    continue
-                before = made.get(day)
-                if before is not None:
-                    now = msgspec.structs.replace(now, hours_made=max(before.hours_made, now.hours_made))
-                made[day] = now
-        else:
-            raise RuntimeError(f"{work.symbol}: days {stale} do not settle; a fault of the program")
-        for day in work.days():
-            if self.days is None or day in self.days:
-                work.settle(day, self.clock.now_ns())
-        return list(made.values())
-
-    def _read(self, symbol: str, size: int) -> None:
+    def read(self, symbol: str, size: int) -> None:
         with self._lock:
             self._bytes += size
-        self._tell(symbol, 0)
+            self._tell(symbol)
 
-    def _tell(self, symbol: str, symbols: int) -> None:
-        if self.progress is not None:
-            self.progress(Progress(symbol, self._done, symbols, self._bytes))
+    def done(self, symbol: str) -> None:
+        with self._lock:
+            self._done += 1
+            self._tell(symbol)
+
+    def _tell(self, symbol: str) -> None:
+        if self._progress is not None:
+            self._progress(Progress(symbol, self._done, self._symbols, self._bytes))
 
 
-_MOST_PASSES = 50
+def _raw_bytes(layout: Layout, exchange: str, symbol: str) -> int:
+    """What lies there of the last two days: most of what a run may have to read."""
+    days = layout.raw_days(exchange, symbol)[-2:]
+    return sum(
+        f.path.stat().st_size
+        for day in days
+        for f in layout.raw_files(exchange, symbol, day)
+        if not f.is_open
+    )
+
+
+def _report(
+    setup: Setup, names: Sequence[str], results: Sequence[SymbolResult], salvaged: int, seconds: float
+) -> TransformReport:
+    made = sorted((day for r in results for day in r.days), key=lambda day: (day.symbol, day.day))
+    lasts = [r.last_second for r in results if r.last_second is not None and r.failed is None]
+    lag = setup.now_ns / NS_PER_SECOND - (min(lasts) + 1) if lasts else None
+    return TransformReport(
+        exchange=setup.exchange,
+        started_ns=setup.now_ns,
+        seconds=round(seconds, 3),
+        symbols=len(names),
+        rows=sum(day.rows for day in made),
+        trades=sum(day.trades for day in made),
+        hours_made=sum(day.hours_made for day in made),
+        duplicates=sum(day.duplicates for day in made),
+        conflicts=sum(day.conflicts for day in made),
+        unreadable=sum(r.unreadable for r in results),
+        holes=sum(day.holes for day in made),
+        missing_ids=sum(day.missing_ids for day in made),
+        files_read=sum(r.files_read for r in results),
+        bytes_read=sum(r.bytes_read for r in results),
+        salvaged_parts=salvaged,
+        lag_seconds=None if lag is None else round(lag, 1),
+        failed={r.symbol: r.failed for r in sorted(results, key=lambda r: r.symbol) if r.failed is not None},
+        days=made,
+    )
 
 
 def _salvage(layout: Layout, quarantine: Quarantine) -> int:
@@ -201,23 +167,3 @@ def _salvage(layout: Layout, quarantine: Quarantine) -> int:
     with suppress(locks.LockHeldError), locks.hold(layout.locks, "capture"):
         return len(parts.salvage(layout, quarantine))
     return 0
-
-
-def _control_events(layout: Layout, exchange: str) -> Iterable[ControlEvent]:
-    """Connection events of the last days. What can't be read is passed over: it is no market data, and the
-    collector's own recovery puts it aside."""
-    for day in layout.raw_days(exchange, CONTROL)[-_CONTROL_DAYS:]:
-        for file in layout.raw_files(exchange, CONTROL, day):
-            if file.is_open:
-                continue
-            for frame in read_frames(file.path):
-                if isinstance(frame, BadBytes):
-                    continue
-                for line in frame.data.splitlines():
-                    with suppress(msgspec.MsgspecError, UnicodeDecodeError):
-                        read = envelope.decode(line)
-                        event = decode_control(read.message)
-                        if isinstance(
-                            event, Subscribed | Unsubscribed | Alive | Disconnected | CollectorStarted
-                        ):
-                            yield ControlEvent(read.received_ns, read.connection, event)

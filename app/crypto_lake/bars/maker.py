@@ -1,0 +1,128 @@
+"""One symbol after the other: all of its days that have something new."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from crypto_lake.bars.coverage import ControlEvent, watches
+from crypto_lake.bars.lines import Template
+from crypto_lake.bars.report import DayReport
+from crypto_lake.bars.symbol import SymbolBars
+from crypto_lake.exchanges import EXCHANGES
+from crypto_lake.lake import envelope
+from crypto_lake.lake.control import CONTROL, Alive, CollectorStarted, Disconnected, Subscribed, Unsubscribed
+from crypto_lake.lake.control import decode_event as decode_control
+from crypto_lake.lake.frames import BadBytes, read_frames
+from crypto_lake.lake.layout import Layout
+from crypto_lake.lake.quarantine import Quarantine
+from crypto_lake.model.market import Stream
+
+_log = logging.getLogger(__name__)
+_CONTROL_DAYS = 3  # how far back connections are looked at, for seconds after a symbol's last trade
+_MOST_PASSES = 50
+
+
+class Setup(msgspec.Struct, frozen=True):
+    """What is the same for all symbols of a run. `now_ns`: the lake's time at its start."""
+
+    root: str
+    exchange: str
+    days: tuple[str, ...] | None
+    rebuild: bool
+    now_ns: int
+
+
+class SymbolResult(msgspec.Struct, frozen=True, tag="result"):
+    """What came of one symbol. `failed`: why its bars could not be made."""
+
+    symbol: str
+    days: list[DayReport] = []
+    unreadable: int = 0
+    files_read: int = 0
+    bytes_read: int = 0
+    last_second: int | None = None
+    failed: str | None = None
+
+
+class Maker:
+    """Makes bars of symbols for one run, under the lock `transform` that another holds."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._layout = Layout(Path(setup.root))
+        self._quarantine = Quarantine(self._layout.quarantine)
+        self._watched = watches(_control_events(self._layout, setup.exchange))
+
+    def make(self, symbol: str, on_file: Callable[[int], None]) -> SymbolResult:
+        """`on_file` gets the bytes of each raw file that was read. What goes wrong stands in the result."""
+        exchange = EXCHANGES[self._setup.exchange]
+        trade_stream = exchange.stream_name(symbol, Stream.TRADE)
+        quote_stream = exchange.stream_name(symbol, Stream.BOOK_TICKER)
+        work = SymbolBars(
+            self._layout,
+            exchange.name,
+            symbol,
+            self._watched.get(trade_stream, []),
+            self._quarantine,
+            Template(symbol, trade_stream, quote_stream),
+            self._setup.rebuild,
+            on_file,
+        )
+        try:
+            made = self._make(work)
+            return SymbolResult(
+                symbol, made, work.unreadable, work.files_read, work.bytes_read, work.last_second()
+            )
+        except Exception as error:  # told, and the other symbols go on
+            _log.exception("bars of %s could not be made", symbol)
+            why = f"{type(error).__name__}: {error}"
+            return SymbolResult(symbol, [], work.unreadable, work.files_read, work.bytes_read, None, why)
+
+    def _make(self, work: SymbolBars) -> list[DayReport]:
+        work.look()
+        made: dict[str, DayReport] = {}
+        # Making a day may show that a day before or after it is to be made again: its next trade, a late trade.
+        stale: list[str] = []
+        for _ in range(_MOST_PASSES):
+            stale = [day for day in work.stale_days() if self._setup.days is None or day in self._setup.days]
+            if not stale:
+                break
+            for day in stale:
+                now = work.make(day, self._setup.now_ns)
+                if now is None:
+                    continue
+                before = made.get(day)
+                if before is not None:
+                    now = msgspec.structs.replace(now, hours_made=max(before.hours_made, now.hours_made))
+                made[day] = now
+        else:
+            raise RuntimeError(f"{work.symbol}: days {stale} do not settle; a fault of the program")
+        for day in work.days():
+            if self._setup.days is None or day in self._setup.days:
+                work.settle(day, self._setup.now_ns)
+        return list(made.values())
+
+
+def _control_events(layout: Layout, exchange: str) -> Iterable[ControlEvent]:
+    """Connection events of the last days. What can't be read is passed over: it is no market data, and the
+    collector's own recovery puts it aside."""
+    for day in layout.raw_days(exchange, CONTROL)[-_CONTROL_DAYS:]:
+        for file in layout.raw_files(exchange, CONTROL, day):
+            if file.is_open:
+                continue
+            for frame in read_frames(file.path):
+                if isinstance(frame, BadBytes):
+                    continue
+                for line in frame.data.splitlines():
+                    with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+                        read = envelope.decode(line)
+                        event = decode_control(read.message)
+                        if isinstance(
+                            event, Subscribed | Unsubscribed | Alive | Disconnected | CollectorStarted
+                        ):
+                            yield ControlEvent(read.received_ns, read.connection, event)
