@@ -40,6 +40,7 @@ class Connection:
         self.messages = 0
         self.out: list[bytes] = []
         self.frozen = False
+        self._frozen_until = 0.0
         self.outcome = ""  # why it ended
         self.opened_monotonic = time.monotonic()
         self._hub, self._settings = hub, settings
@@ -123,10 +124,12 @@ class Connection:
     def freeze(self, seconds: float) -> None:
         """Open and silent for so long: neither messages nor pings, pongs, replies."""
         self.frozen = True
-        asyncio.get_running_loop().call_later(seconds, self._thaw)
+        until = self._frozen_until = max(self._frozen_until, time.monotonic() + seconds)
+        asyncio.get_running_loop().call_later(seconds, self._thaw, until)
 
-    def _thaw(self) -> None:
-        self.frozen = False
+    def _thaw(self, until: float) -> None:
+        if until >= self._frozen_until:  # a later order may have made it longer
+            self.frozen = False
 
     # Serving.
     async def serve(self, request: web.Request, streams: tuple[str, ...]) -> web.WebSocketResponse:

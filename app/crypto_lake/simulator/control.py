@@ -147,7 +147,7 @@ class Control:
         self._add(Duplicate(order.stream, order.n or 1))
 
     def _reorder(self, order: Order) -> None:
-        if order.window < 2:  # noqa: PLR2004
+        if order.window < 2:
             raise ControlError("a window of 1 has no order; give window 2 or more")
         self._add(Reorder(order.stream, order.n or 1, order.window))
 

@@ -33,7 +33,7 @@ INTERVALS_US: dict[str, int] = {
 
 
 class Kline(NamedTuple):
-    """A bar that starts at `open_us`. Without trades: count 0, first_id and last_id -1."""
+    """A bar that starts at `open_us`. Without trades: trade_count 0, first_id and last_id -1."""
 
     open_us: int
     open_e8: int
@@ -42,7 +42,7 @@ class Kline(NamedTuple):
     close_e8: int
     volume_e8: int
     quote_volume_e8: int
-    count: int
+    trade_count: int
     taker_base_e8: int
     taker_quote_e8: int
     first_id: int
@@ -146,7 +146,7 @@ def merge(klines: Iterable[Kline], interval_us: int) -> Iterator[Kline]:
             kline.close_e8,
             merged.volume_e8 + kline.volume_e8,
             merged.quote_volume_e8 + kline.quote_volume_e8,
-            merged.count + kline.count,
+            merged.trade_count + kline.trade_count,
             merged.taker_base_e8 + kline.taker_base_e8,
             merged.taker_quote_e8 + kline.taker_quote_e8,
             merged.first_id,

@@ -205,7 +205,7 @@ class KlineMessage(Message):
                 decimal(kline.high_e8),
                 decimal(kline.low_e8),
                 decimal(kline.volume_e8),
-                kline.count,
+                kline.trade_count,
                 b"true" if self.closed else b"false",
                 decimal(kline.quote_volume_e8),
                 decimal(kline.taker_base_e8),

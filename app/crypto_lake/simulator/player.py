@@ -105,7 +105,7 @@ class Player:
             self._hub.flush(cut_slow=True)
             if message is None and self._hub.faults.log.next_due_us is None:
                 return
-            if self._ahead.batches < 2 and not self._ahead.exhausted:  # noqa: PLR2004
+            if self._ahead.batches < 2 and not self._ahead.exhausted:
                 self._ahead.make()
             await asyncio.sleep(self._tick_seconds)
 
@@ -115,6 +115,7 @@ class Player:
             if not readers:
                 await asyncio.sleep(_IDLE_SECONDS)
                 continue
+            message = None
             for _ in range(_BURST_MESSAGES):
                 message = await self._next()
                 if message is None:

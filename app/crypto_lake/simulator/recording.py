@@ -15,6 +15,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from operator import attrgetter
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -168,8 +169,6 @@ class RecordedMarket(Market):
     lie).
     """
 
-    end_us: int
-
     def __init__(self, paths: Sequence[Path]) -> None:
         self.paths = tuple(paths)
         for path in self.paths:
@@ -216,7 +215,7 @@ class RecordedMarket(Market):
     def _load(symbol: str, trades: list[SimulatedTrade]) -> _Symbol:
         unique = list({trade.id: trade for trade in trades}.values())
         unique.sort()
-        for before, after in zip(unique, unique[1:], strict=False):
+        for before, after in pairwise(unique):
             if after.id != before.id + 1:
                 raise RecordingError(
                     f"the recording misses trades {before.id + 1}..{after.id - 1} of {symbol}; "

@@ -67,7 +67,7 @@ class Query:
         found = self._values.get(name)
         if found is None:
             return None
-        if not (found.isascii() and found.isdigit() and len(found) < 20):  # noqa: PLR2004 - 64 bits
+        if not (found.isascii() and found.isdigit() and len(found) < 20):  # 64 bits
             raise ApiError(
                 400,
                 -1100,
@@ -132,7 +132,7 @@ def kline_row(kline: Kline, interval_us: int, unit_us: int) -> list[Any]:
         format_e8(kline.volume_e8),
         (kline.open_us + interval_us) // unit_us - 1,
         format_e8(kline.quote_volume_e8),
-        kline.count,
+        kline.trade_count,
         format_e8(kline.taker_base_e8),
         format_e8(kline.taker_quote_e8),
         "0",
@@ -191,7 +191,7 @@ class Rest:
             "X-MBX-USED-WEIGHT-1M": str(verdict.used_weight),
         }
         status = verdict.status
-        if verdict.status == 200:  # noqa: PLR2004
+        if verdict.status == 200:
             try:
                 found = answer(Query(request.query, self._market, request.headers.get("X-MBX-TIME-UNIT")))
                 return _json(200, found, headers)
@@ -199,7 +199,7 @@ class Rest:
                 return _json(error.status, {"code": error.code, "msg": str(error)}, headers)
         headers["Retry-After"] = str(verdict.retry_after_seconds)
         text = f"Too much request weight used; current limit is {window.limit} request weight per 1 MINUTE."
-        if status == 418:  # noqa: PLR2004
+        if status == 418:
             until_ms = int((time.time() + verdict.retry_after_seconds) * 1000)
             text = f"Way too much request weight used; IP banned until {until_ms}."
         return _json(status, {"code": -1003, "msg": text}, headers)

@@ -54,9 +54,9 @@ class Simulator:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self.ca_file: Path | None = None
         self.port = 0
-        self.start_when = settings.start_when or (
-            StartWhen.SUBSCRIBED if market.end_us is not None or not settings.speed else StartWhen.AT_ONCE
-        )
+        waits = market.end_us is not None or not settings.speed
+        by_default = StartWhen.SUBSCRIBED if waits else StartWhen.AT_ONCE
+        self.start_when = StartWhen(settings.start_when or by_default)
         self.hub.on_subscribed = self._subscribed
 
     # Where it is.
