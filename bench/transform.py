@@ -5,8 +5,8 @@
 Each runs in a process of its own, in turn, `--rounds` times; the figures are medians of the whole process's wall
 time, and the greatest memory of it and its children at a time (RSS, looked at each 20 ms). All make the same of it: by
 second open, high, low, close, volumes, count, taker volumes, id range, last quote and spread. Ours reads zstd parts,
-checks every line, sums exactly, finds holes, and writes Parquet and manifests; the others read the same lines
-unpacked and write nothing.
+checks every line, sums exactly, finds holes, and writes Parquet and manifests; the others write nothing. DuckDB reads
+the same parts, pandas the same lines unpacked.
 
 `pandas` is read_json(lines=True) and groupby; `pandas by hand` takes json.loads line by line and keeps only what is
 needed, which is as far as one gets with it, and has no target. Ends with 1 where a target is missed: at least 7
@@ -120,7 +120,7 @@ db.execute('''
         SELECT received_ns, json_extract_string(message, ['$.data.s', '$.data.t', '$.data.T', '$.data.p', '$.data.q',
                '$.data.m', '$.data.u', '$.data.b', '$.data.B', '$.data.a', '$.data.A']) AS f
         FROM read_json(?, format = 'newline_delimited', columns = {received_ns: 'BIGINT', message: 'JSON'})
-''', [sys.argv[1] + "/*/*.jsonl"])
+''', [sys.argv[1] + "/raw/binance/*/*/part_*.jsonl.zst"])
 rows = db.execute('''
     WITH trades AS (
         SELECT f[1] AS s, CAST(f[2] AS BIGINT) AS t, CAST(f[3] AS BIGINT) // 1000 AS second,
@@ -189,7 +189,7 @@ def measure(folder: Path, megabytes: float, rounds: int, only: str | None) -> in
     contenders = {"crypto-lake": (OURS, lake)}
     if only is None:
         contenders |= {
-            "duckdb": (DUCKDB, jsonl),
+            "duckdb": (DUCKDB, lake),
             "pandas": (PANDAS, jsonl),
             "pandas by hand": (PANDAS_BY_HAND, jsonl),
         }

@@ -1,7 +1,7 @@
 """Raw lines to columns of trades and quotes.
 
-Lines that have the exact shape in which the exchange writes its messages go through one regular expression that
-checks every byte of them, and are then split by column; any other line (another order of the fields, blanks, a
+Lines that have the exact shape in which the exchange writes its messages are split into cells, column by column, and
+every cell is checked; any other line (another order of the fields, blanks, a
 trade fetched over REST) is read as JSON, one by one. Both ways give the same columns. What is neither is returned
 with its reason, never dropped.
 
@@ -68,8 +68,10 @@ _MAX_TEXTS: Final = 39  # of price and size together: their product stays below 
 
 # Digits are counted after the split: counted repeats make the expression a third slower (measured).
 _NUMBER = r"[0-9]+\.[0-9]+"
-_COLUMNS: Final = [f"c{index}" for index in range(41)]
-_SPLIT_SCHEMA: Final = {name: pl.String() for name in _COLUMNS}
+_LINE_END: Final = b"}}}\n"
+_RECEIVED: Final = '{"received_ns":'
+_UPDATE: Final = '"data":{"u":'
+_CELLS_SCHEMA: Final = {f"c{place}": pl.String() for place in range(13)}
 
 
 @dataclass(slots=True)
@@ -90,6 +92,9 @@ class Template:
         self.symbol = symbol
         self.trade_stream = trade_stream
         self.quote_stream = quote_stream
+        self.trade_head = f'"message":{{"stream":"{trade_stream}"'
+        self.quote_head = f'"message":{{"stream":"{quote_stream}"'
+        self.symbol_cell = f'"s":"{symbol}"'
         s, t, q = re.escape(symbol), re.escape(trade_stream), re.escape(quote_stream)
         self.pattern = (
             r'^\{"received_ns":[0-9]+,"connection":"[A-Za-z0-9._-]+","message":\{"stream":"(?:'
@@ -117,23 +122,22 @@ def parse_files(texts: Sequence[bytes], template: Template) -> Parsed:
         return concat([_parse_broken(text, at, template) for at, text in enumerate(texts)])
     if lines.is_empty():
         return Parsed(empty_trades(), empty_quotes(), [0] * len(texts))
-    fits = lines.str.contains(template.pattern)
     counts = [len(lines)] if len(texts) == 1 else [text.count(b"\n") for text in texts]
-    if fits.all() and sum(counts) == len(lines):
+    if sum(counts) == len(lines):
         parsed = _parse_split(text, counts, template)
         if parsed is not None:
             return parsed
-        return _parse_each([line.encode() for line in lines], _places(counts), len(texts), template)
     if len(texts) > 1:  # tell the lines apart file by file; it is rare
         return concat([_at(parse(text, template), at) for at, text in enumerate(texts)])
+    fits = lines.str.contains(template.pattern)
     others = [line.encode() for line in lines.filter(~fits)]
     straight = lines.filter(fits)
     first = Parsed(empty_trades(), empty_quotes(), [0])
     if not straight.is_empty():
         joined = "\n".join(straight).encode() + b"\n"
-        first = _parse_split(joined, [len(straight)], template) or _parse_each(
-            [line.encode() for line in straight], [0] * len(straight), 1, template
-        )
+        split = None if fits.all() else _parse_split(joined, [len(straight)], template)
+        # Where a number is out of range, each line is looked at.
+        first = split or _parse_each([line.encode() for line in straight], [0] * len(straight), 1, template)
     second = _parse_each(others, [0] * len(others), 1, template)
     both = concat([first, second])
     return Parsed(both.trades, both.quotes, [first.lines[0] + second.lines[0]], both.bad, second.skipped)
@@ -149,10 +153,6 @@ def _at(parsed: Parsed, place: int) -> Parsed:
         [(place, line, reason) for _, line, reason in parsed.bad],
         parsed.skipped,
     )
-
-
-def _places(counts: Sequence[int]) -> list[int]:
-    return [place for place, count in enumerate(counts) for _ in range(count)]
 
 
 def concat(parsed: list[Parsed]) -> Parsed:
@@ -192,84 +192,79 @@ def _parse_broken(text: bytes, place: int, template: Template) -> Parsed:
 
 
 def _parse_split(text: bytes, counts: Sequence[int], template: Template) -> Parsed | None:
-    """Columns of lines that all fit the template. None where a number of them is out of range."""
-    # Split at the quotation mark, a line of a trade has its fields at these places, one of a quote at those. The
-    # splitter skips what is not asked for.
-    table = (
-        pl.scan_csv(
+    """Columns of lines that all fit the template. None where one does not, or a number of it is out of range.
+
+    Split at the comma, a line is a row of cells such as `"p":"61837.63000000"`. Every cell must begin with its key
+    and go on as a plain number, or be equal to what it always is: together they are every byte of the line.
+    """
+    try:
+        table = pl.scan_csv(
             io.BytesIO(text),
-            separator='"',
             quote_char=None,
             has_header=False,
-            schema=_SPLIT_SCHEMA,
+            schema=_CELLS_SCHEMA,
             truncate_ragged_lines=True,
             missing_columns="insert",
-        )
-        .select("c2", "c5", "c11", "c16", "c23", "c26", "c27", "c29", "c31", "c33", "c35", "c36", "c38")
-        .collect()
-    )
-    if table.height != sum(counts):
+        ).collect()
+    except pl.exceptions.PolarsError:
         return None
-    if len(counts) == 1:
-        files = pl.lit(0, pl.UInt32).alias("file")
-    else:
-        files = pl.concat(
-            [pl.repeat(place, count, dtype=pl.UInt32, eager=True) for place, count in enumerate(counts)]
-        ).alias("file")
-    table = table.with_columns(files)
-    is_trade = pl.col("c11") == template.trade_stream
-    received = pl.col("c2").str.slice(1, 19).str.to_integer(strict=False).alias("received_ns")
-    times = _integer("c36")
-    length = {name: pl.col(name).str.len_bytes() for name in _COLUMNS}
-
-    def eight_decimals(*names: str) -> pl.Expr:
-        return pl.all_horizontal(pl.col(name).str.slice(-9, 1) == "." for name in names)
-
+    # As many line ends as rows: so every row ends with the braces, and no comma hides behind its last cell.
+    if table.height != sum(counts) or text.count(_LINE_END) != sum(counts):
+        return None
+    places = [pl.repeat(place, count, dtype=pl.UInt32, eager=True) for place, count in enumerate(counts)]
+    table = table.with_columns((pl.concat(places) if len(places) > 1 else places[0]).alias("file"))
+    is_trade = (pl.col("c2") == template.trade_head).fill_null(False)  # a line of one cell is not to vanish
+    times = _integer("c9", '"T":')
     trades, quotes = pl.collect_all(
         [
             table.lazy()
             .filter(is_trade)
             .select(
-                _integer("c26").alias("id"),
+                _integer("c6", '"t":').alias("id"),
                 pl.when(times >= 10**15).then(times).otherwise(times * 1000).alias("time_us"),
-                _e8("c29").alias("price"),
-                _e8("c33").alias("size"),
-                (pl.col("c38") == ":true,").alias("buyer_is_maker"),
+                _e8("c7", "p").alias("price"),
+                _e8("c8", "q").alias("size"),
+                (pl.col("c10") == '"m":true').alias("buyer_is_maker"),
                 pl.lit(STREAMED, pl.UInt8).alias("source"),
-                received,
-                pl.col("c5").alias("connection"),
+                _integer("c0", _RECEIVED).alias("received_ns"),
+                _connection().alias("connection"),
                 "file",
                 (
-                    (length["c29"] <= _MAX_TEXT)
-                    & (length["c33"] <= _MAX_TEXT)
-                    & (length["c29"] + length["c33"] <= _MAX_TEXTS)
-                    # the id, the time and the commas and colons around them
-                    & (length["c26"] <= 20)
-                    & (length["c36"] <= 18)
+                    _frame(12)
+                    & (pl.col("c3") == '"data":{"e":"trade"')
+                    & (pl.col("c5") == template.symbol_cell)
+                    & _integer("c4", '"E":').is_not_null()
+                    & _plain("c4", '"E":', 18)
+                    & _plain("c6", '"t":', 18)
+                    & _plain("c9", '"T":', 16)
+                    & _eight_decimals("c7", "p")
+                    & _eight_decimals("c8", "q")
+                    & (pl.col("c7").str.len_bytes() + pl.col("c8").str.len_bytes() <= _MAX_TEXTS + 12)
                     & (times > 0)
-                    & eight_decimals("c29", "c33")
-                    & (length["c2"] == 21)  # 19 digits, a colon and a comma
+                    & pl.col("c10").is_in(['"m":true', '"m":false'])
+                    & pl.col("c11").is_in(['"M":true}}}', '"M":false}}}'])
                 ).alias("good"),
             ),
             table.lazy()
             .filter(~is_trade)
             .select(
-                received,
-                _integer("c16").alias("u"),
-                pl.col("c5").alias("connection"),
-                _e8("c23").alias("bid"),
-                _e8("c27").alias("bid_size"),
-                _e8("c31").alias("ask"),
-                _e8("c35").alias("ask_size"),
+                _integer("c0", _RECEIVED).alias("received_ns"),
+                _integer("c3", _UPDATE).alias("u"),
+                _connection().alias("connection"),
+                _e8("c5", "b").alias("bid"),
+                _e8("c6", "B").alias("bid_size"),
+                _e8("c7", "a").alias("ask"),
+                _e8("c8", "A", '"}}}').alias("ask_size"),
                 "file",
                 (
-                    (length["c23"] <= _MAX_TEXT)
-                    & (length["c27"] <= _MAX_TEXT)
-                    & (length["c31"] <= _MAX_TEXT)
-                    & (length["c35"] <= _MAX_TEXT)
-                    & (length["c16"] <= 20)
-                    & eight_decimals("c23", "c27", "c31", "c35")
-                    & (length["c2"] == 21)
+                    _frame(9)
+                    & (pl.col("c2") == template.quote_head)
+                    & (pl.col("c4") == template.symbol_cell)
+                    & _plain("c3", _UPDATE, 18)
+                    & _eight_decimals("c5", "b")
+                    & _eight_decimals("c6", "B")
+                    & _eight_decimals("c7", "a")
+                    & _eight_decimals("c8", "A", '"}}}')
                 ).alias("good"),
             ),
         ]
@@ -283,13 +278,50 @@ def _parse_split(text: bytes, counts: Sequence[int], template: Template) -> Pars
     return Parsed(trades.drop("good"), quotes.drop("good"), list(counts), [], [0] * len(counts))
 
 
-def _integer(column: str) -> pl.Expr:
-    return pl.col(column).str.strip_chars(":,").str.to_integer(strict=False)
+def _frame(cells: int) -> pl.Expr:
+    """What all lines have: so many cells, a receive time and a connection."""
+    return (
+        pl.col(f"c{cells}").is_null()
+        & (pl.col("c0").str.len_bytes() == len('{"received_ns":') + 19)
+        & _plain("c0", _RECEIVED, 19)
+        & pl.col("c1").str.contains(r'^"connection":"[A-Za-z0-9._-]+"$')
+    )
 
 
-def _e8(column: str) -> pl.Expr:
+def _connection() -> pl.Expr:
+    return pl.col("c1").str.strip_prefix('"connection":"').str.strip_suffix('"')
+
+
+def _integer(cell: str, key: str) -> pl.Expr:
+    return pl.col(cell).str.strip_prefix(key).str.to_integer(strict=False)
+
+
+def _plain(cell: str, key: str, digits: int) -> pl.Expr:
+    """A digit comes first, so no sign, and there are not too many: what else there could be, `_integer` refuses."""
+    return (
+        (pl.col(cell) >= key + "0")
+        & (pl.col(cell) < key + ":")
+        & (pl.col(cell).str.len_bytes() <= len(key) + digits)
+    )
+
+
+def _e8(cell: str, key: str, end: str = '"') -> pl.Expr:
     """Exact, since the text has eight decimals and fits: the cast alone would round a ninth one."""
-    return pl.col(column).cast(pl.Decimal(38, 8), strict=False).to_physical()
+    text = pl.col(cell).str.strip_prefix(f'"{key}":"').str.strip_suffix(end)
+    return text.cast(pl.Decimal(38, 8), strict=False).to_physical()
+
+
+def _eight_decimals(cell: str, key: str, end: str = '"') -> pl.Expr:
+    """A digit first, a point before the last eight, no exponent: what else there could be, `_e8` refuses."""
+    return (
+        (pl.col(cell) >= f'"{key}":"0')
+        & (pl.col(cell) < f'"{key}":":')
+        & (pl.col(cell).str.len_bytes() <= _MAX_TEXT + 5 + len(end))
+        & (pl.col(cell).str.slice(-9 - len(end), 1) == ".")
+        & pl.col(cell).str.ends_with(end)
+        & ~pl.col(cell).str.contains("e", literal=True)
+        & ~pl.col(cell).str.contains("E", literal=True)
+    )
 
 
 # One line at a time

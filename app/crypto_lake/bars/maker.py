@@ -11,7 +11,7 @@ import msgspec
 
 from crypto_lake.bars.coverage import ControlEvent, watches
 from crypto_lake.bars.lines import Template
-from crypto_lake.bars.report import DayReport
+from crypto_lake.bars.report import DayReport, Setup, SymbolResult
 from crypto_lake.bars.symbol import SymbolBars
 from crypto_lake.exchanges import EXCHANGES
 from crypto_lake.lake import envelope
@@ -25,28 +25,6 @@ from crypto_lake.model.market import Stream
 _log = logging.getLogger(__name__)
 _CONTROL_DAYS = 3  # how far back connections are looked at, for seconds after a symbol's last trade
 _MOST_PASSES = 50
-
-
-class Setup(msgspec.Struct, frozen=True):
-    """What is the same for all symbols of a run. `now_ns`: the lake's time at its start."""
-
-    root: str
-    exchange: str
-    days: tuple[str, ...] | None
-    rebuild: bool
-    now_ns: int
-
-
-class SymbolResult(msgspec.Struct, frozen=True, tag="result"):
-    """What came of one symbol. `failed`: why its bars could not be made."""
-
-    symbol: str
-    days: list[DayReport] = []
-    unreadable: int = 0
-    files_read: int = 0
-    bytes_read: int = 0
-    last_second: int | None = None
-    failed: str | None = None
 
 
 class Maker:

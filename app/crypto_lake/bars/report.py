@@ -44,3 +44,25 @@ class TransformReport(msgspec.Struct, frozen=True):
     lag_seconds: float | None
     failed: dict[str, str]  # symbols that could not be made, with the error; the others were
     days: list[DayReport]
+
+
+class Setup(msgspec.Struct, frozen=True):
+    """What is the same for all symbols of a run. `now_ns`: the lake's time at its start."""
+
+    root: str
+    exchange: str
+    days: tuple[str, ...] | None
+    rebuild: bool
+    now_ns: int
+
+
+class SymbolResult(msgspec.Struct, frozen=True, tag="result"):
+    """What came of one symbol. `failed`: why its bars could not be made."""
+
+    symbol: str
+    days: list[DayReport] = []
+    unreadable: int = 0
+    files_read: int = 0
+    bytes_read: int = 0
+    last_second: int | None = None
+    failed: str | None = None

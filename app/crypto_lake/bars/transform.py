@@ -17,8 +17,7 @@ from typing import Final
 
 import msgspec
 
-from crypto_lake.bars.maker import Maker, Setup, SymbolResult
-from crypto_lake.bars.report import TransformReport
+from crypto_lake.bars.report import Setup, SymbolResult, TransformReport
 from crypto_lake.bars.workers import share
 from crypto_lake.exchanges import EXCHANGES
 from crypto_lake.lake import durable, locks, parts
@@ -87,6 +86,8 @@ def transform(
             order = sorted(names, key=lambda name: (-sizes[name], name))
             results = share(setup, order, count, told.read, told.done)
         else:
+            from crypto_lake.bars.maker import Maker  # polars: not where workers do the work
+
             results: list[SymbolResult] = []
             maker = Maker(setup)
             for name in names:
