@@ -18,7 +18,7 @@ from crypto_lake.lake.frames import BadBytes, read_frames
 from crypto_lake.lake.manifests import RawIndexEntry, sha256_of
 from crypto_lake.model.market import NS_PER_SECOND, US_PER_SECOND
 
-CHUNK_BYTES: Final = 4 * 1024 * 1024  # of lines, unpacked, at a time; memory goes with it
+CHUNK_BYTES: Final = 2 * 1024 * 1024  # of lines, unpacked, at a time; memory goes with it
 _MOST_FILES: Final = 200  # read together, however small they are
 _KEPT_BYTES: Final = 1024 * 1024  # of unreadable lines of one file and reason; more are only counted
 
