@@ -108,7 +108,10 @@ def parts_of(loaded: Loaded, flags: list[str], *, test_mode: bool) -> list[Part]
         Part("collector", (*PROGRAM_ARGV, "collect", "--supervised", *flags), essential=True),
         Part(
             "transformer",
-            (*PROGRAM_ARGV, "transform", "--data", config.data, "--exchange", config.collector.exchange),
+            (
+                *(*PROGRAM_ARGV, "transform", "--data", config.data, "--exchange", config.collector.exchange),
+                *("--memory-mb", str(config.transform.memory_mb)),
+            ),
             every_seconds=every,
             first_seconds=min(every, TEST_TRANSFORM_SECONDS),
             stop_seconds=60.0,

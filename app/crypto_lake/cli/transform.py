@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 @click.option("--symbol", "symbols", multiple=True, help="Only this symbol. May be repeated.")
 @click.option("--day", "days", multiple=True, metavar="YYYY-MM-DD", help="Only this day. May be repeated.")
 @click.option("--rebuild", is_flag=True, help="Make the bars again even where nothing is new.")
+@click.option(
+    "--memory-mb",
+    type=click.IntRange(min=200),
+    default=400,
+    show_default=True,
+    help="How much memory it may take: so many processes share the symbols as have room in it.",
+)
 @output_option
 def command(
     data: Path | None,
@@ -29,6 +36,7 @@ def command(
     symbols: tuple[str, ...],
     days: tuple[str, ...],
     rebuild: bool,
+    memory_mb: int,
     output: str,
 ) -> None:
     """Turn raw parts into one-second bars.
@@ -65,7 +73,7 @@ def command(
         raise CommandError(f"{root} does not exist; --data names the lake's directory", ExitCode.USAGE)
     layout = Layout(root)
     names = [exchange] if exchange is not None else [n for n in layout.exchanges() if n in EXCHANGES]
-    reports = [_transform(layout, name, symbols, days, rebuild) for name in names]
+    reports = [_transform(layout, name, symbols, days, rebuild, memory_mb) for name in names]
     if output == "json":
         click.echo(msgspec.json.encode(reports).decode())
     else:
@@ -79,7 +87,12 @@ def command(
 
 
 def _transform(
-    layout: Layout, exchange: str, symbols: tuple[str, ...], days: tuple[str, ...], rebuild: bool
+    layout: Layout,
+    exchange: str,
+    symbols: tuple[str, ...],
+    days: tuple[str, ...],
+    rebuild: bool,
+    memory_mb: int,
 ) -> TransformReport:
     from crypto_lake.bars.transform import Progress, transform
 
@@ -88,6 +101,7 @@ def _transform(
         "symbols": symbols or None,
         "days": days or None,
         "rebuild": rebuild,
+        "memory_mb": memory_mb,
     }
     if not sys.stderr.isatty():
         return transform(layout, exchange, **arguments)  # pyright: ignore[reportArgumentType]

@@ -62,7 +62,7 @@ class CollectorConfig(Section, frozen=True):
 
 class TransformConfig(Section, frozen=True):
     every_minutes: Positive = 60.0
-    memory_mb: Annotated[int, Meta(ge=64)] = 400
+    memory_mb: Annotated[int, Meta(ge=200)] = 400  # less would not do for one process
 
 
 class RetentionConfig(Section, frozen=True):
