@@ -42,7 +42,7 @@ GOOD: dict[str, str] = {
     "collector.listen": "::1",
     "collector.port": "0",
     "transform.every_minutes": "2",
-    "transform.memory_mb": "100",
+    "transform.memory_mb": "300",
     "retention.raw": "2w",
     "gcs.bucket_name": "bucket",
     "gcs.prefix": "prod",
