@@ -283,6 +283,15 @@ def test_rest_fails_so_many_times() -> None:
         ({"kind": "garbage", "what": "paint"}, "paint"),
         ({"kind": "garbage", "bytes_hex": "zz"}, "zz"),
         ({"kind": "mix", "duplicate": 2}, "probabilities"),
+        (
+            {"kind": "duplicate", "connection": "c1"},
+            "duplicate takes no connection; its fields are n, stream",
+        ),
+        ({"kind": "late", "delay": -1}, "delay is -1"),
+        ({"kind": "freeze", "seconds": float("nan")}, "seconds is nan"),
+        ({"kind": "shutdown", "seconds": float("inf")}, "seconds is inf"),
+        ({"kind": "drop_connections", "how": "gently"}, "gently"),
+        ({"kind": "rest", "status": 200}, "status is 200"),
         ("swallow", "object"),
     ],
 )

@@ -303,10 +303,11 @@ def test_pings_carry_a_payload_and_only_its_copy_saves_the_connection() -> None:
             url = f"{simulator.websocket_url}/stream"
             async with (
                 session.ws_connect(url, autoping=False) as good,
+                session.ws_connect(url, autoping=False) as behind,
                 session.ws_connect(url, autoping=False) as bad,
             ):
 
-                async def answer(ws: Any, copy: bool) -> int:
+                async def answer(ws: Any, copy: bool, each: int = 1) -> int:
                     pings = 0
                     while pings < 40:
                         message = await ws.receive()
@@ -314,11 +315,14 @@ def test_pings_carry_a_payload_and_only_its_copy_saves_the_connection() -> None:
                             return pings
                         assert message.data
                         pings += 1
-                        await ws.pong(message.data if copy else b"")
+                        if pings % each == 0:
+                            await ws.pong(message.data if copy else b"")
                     return pings
 
-                saved, lost = await asyncio.gather(answer(good, True), answer(bad, False))
-                assert saved == 40
+                saved, late, lost = await asyncio.gather(
+                    answer(good, True), answer(behind, True, each=3), answer(bad, False)
+                )
+                assert saved == late == 40  # the answer to the latest ping stands for those before
                 assert 0 < lost < 40
                 assert simulator.state()["ended"] == {"no_pong": 1}
 

@@ -8,7 +8,7 @@ import json
 import signal
 import sys
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
@@ -50,7 +50,13 @@ class _Start(click.ParamType):
             at = datetime.fromisoformat(text)
         except ValueError:
             self.fail(f"{value!r} is no time; give now, or one such as 2024-08-08T23:50:00", param, ctx)
-        return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()) * 1_000_000
+        since = (at if at.tzinfo else at.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC)
+        if since < timedelta(0):
+            self.fail(f"{value!r} is before 1970", param, ctx)
+        return since // timedelta(microseconds=1)
+
+
+_SECONDS = click.FloatRange(min=0, min_open=True)
 
 
 def _split(texts: tuple[str, ...]) -> tuple[str, ...]:
@@ -60,7 +66,9 @@ def _split(texts: tuple[str, ...]) -> tuple[str, ...]:
 
 @click.command("simulate", context_settings={"show_default": True})
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
-@click.option("--port", default=0, help="Port for WebSocket and REST; 0: any free one.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="Port for WebSocket and REST; 0: any free one."
+)
 @click.option("--seed", default=1, help="The market that is generated follows from it.")
 @click.option(
     "--symbols", multiple=True, help="Symbols to generate; repeat it or separate by commas. [default: 13]"
@@ -84,11 +92,13 @@ def _split(texts: tuple[str, ...]) -> tuple[str, ...]:
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     help="Write the authority's certificate (PEM) here; clients trust it.",
 )
-@click.option("--lifetime", default=24 * 3600.0, help="Seconds after which a connection is cut.")
 @click.option(
-    "--shutdown-lead", type=float, help="Say serverShutdown so many seconds before. [default: never]"
+    "--lifetime", type=_SECONDS, default=24 * 3600.0, help="Seconds after which a connection is cut."
 )
-@click.option("--ping-every", default=20.0, help="Seconds between the server's pings.")
+@click.option(
+    "--shutdown-lead", type=_SECONDS, help="Say serverShutdown so many seconds before. [default: never]"
+)
+@click.option("--ping-every", type=_SECONDS, default=20.0, help="Seconds between the server's pings.")
 @click.option("--weight-limit", default=6000, help="REST weight a minute.")
 @click.option("--connection-attempts", default=300, help="WebSocket connections in five minutes.")
 @click.option(
@@ -102,7 +112,7 @@ def _split(texts: tuple[str, ...]) -> tuple[str, ...]:
     "--one-message-per-write", is_flag=True, help="Do not gather what is due; under TLS one record a message."
 )
 @click.option("--exit-when-done", is_flag=True, help="End a second after the recording's last message.")
-@click.option("--duration", type=float, help="End after so many seconds. [default: never]")
+@click.option("--duration", type=_SECONDS, help="End after so many seconds. [default: never]")
 def command(
     host: str,
     port: int,
@@ -131,6 +141,12 @@ def command(
     When it is ready it prints one line of JSON: where it listens and what it plays. Faults are ordered by POST to
     /control/faults. It ends at SIGTERM or Ctrl-C.
     """
+    if ca_file is not None and not tls:
+        raise click.UsageError("--ca-file is written with --tls only; give both")
+    if ca_file is not None and not ca_file.parent.is_dir():
+        raise click.UsageError(f"folder {ca_file.parent} of --ca-file is not there; make it, or give another")
+    if exit_when_done and not recording:
+        raise click.UsageError("a generated market never ends; give --duration, or --recording")
     try:
         market: Market = (
             RecordedMarket(recording)

@@ -162,12 +162,18 @@ class Connection:
                 await self._close(_CLOSE_POLICY, "Too many requests")
                 return
             if received.type is WSMsgType.PONG:
-                self._pings.pop(bytes(received.data), None)
+                self._answered(bytes(received.data))
             elif received.type is WSMsgType.PING:
                 if not self.frozen:
                     await self._ws.pong(received.data)
             elif received.type in (WSMsgType.TEXT, WSMsgType.BINARY):
                 self._request(received.data)
+
+    def _answered(self, payload: bytes) -> None:
+        """A client that is behind may answer the latest ping only (RFC 6455, 5.5.3): it stands for those before."""
+        if payload in self._pings:
+            sent = self._pings[payload]
+            self._pings = {other: at for other, at in self._pings.items() if at > sent}
 
     def _request(self, text: str | bytes) -> None:
         if self.frozen:

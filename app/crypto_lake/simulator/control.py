@@ -20,6 +20,23 @@ from crypto_lake.simulator.rest import Rest
 
 _US_PER_SECOND = 1_000_000
 _FOREVER = 2**62
+_LONGEST_SECONDS = 366 * 86400
+
+# What each kind of fault takes beside `kind`.
+_FIELDS: dict[str, frozenset[str]] = {
+    "drop_connections": frozenset({"connection", "n", "how"}),
+    "refuse_connections": frozenset({"n", "seconds", "how"}),
+    "swallow": frozenset({"stream", "n", "connection"}),
+    "duplicate": frozenset({"stream", "n"}),
+    "reorder": frozenset({"stream", "n", "window"}),
+    "late": frozenset({"stream", "n", "delay"}),
+    "mix": frozenset({"stream", "n", "duplicate", "reorder", "seed"}),
+    "garbage": frozenset({"what", "bytes_hex", "binary", "connection"}),
+    "freeze": frozenset({"seconds", "connection"}),
+    "ack_silent": frozenset({"n"}),
+    "shutdown": frozenset({"seconds", "connection"}),
+    "rest": frozenset({"n", "status"}),
+}
 
 
 class ControlError(ValueError):
@@ -94,8 +111,15 @@ class Control:
             near = nearest(order.kind, self._kinds)
             hint = f"did you mean {near!r}?" if near else f"kinds are {', '.join(self._kinds)}"
             raise ControlError(f"unknown kind of fault {order.kind!r}; {hint}")
-        if (order.n is not None and order.n < 1) or (order.seconds is not None and order.seconds < 0):
-            raise ControlError("n must be 1 or more, seconds 0 or more")
+        surplus = sorted(set(body) - {"kind"} - _FIELDS[order.kind])
+        if surplus:
+            known = ", ".join(sorted(_FIELDS[order.kind]))
+            raise ControlError(f"{order.kind} takes no {surplus[0]}; its fields are {known}")
+        if order.n is not None and order.n < 1:
+            raise ControlError(f"n must be 1 or more, not {order.n}")
+        for name, seconds in (("seconds", order.seconds), ("delay", order.delay)):
+            if seconds is not None and not 0 <= seconds <= _LONGEST_SECONDS:
+                raise ControlError(f"{name} is {seconds}; it must be from 0 to {_LONGEST_SECONDS}")
         act(order)
 
     def clear(self) -> None:
@@ -119,6 +143,8 @@ class Control:
         return [found]
 
     def _drop(self, order: Order) -> None:
+        if order.how not in (None, "abort", "close"):
+            raise ControlError(f"how is {order.how!r}; expected abort or close")
         for connection in self._connections(order)[: order.n]:
             if order.how == "close":
                 connection.close("fault")
@@ -195,6 +221,8 @@ class Control:
             asyncio.get_running_loop().call_later(seconds, connection.close, "shutdown")
 
     def _fail_rest(self, order: Order) -> None:
+        if not 400 <= order.status <= 599:
+            raise ControlError(f"status is {order.status}; a request that fails has one from 400 to 599")
         self._rest.fail_left, self._rest.fail_status = order.n or 1, order.status
 
     # Reports.

@@ -23,6 +23,7 @@ from crypto_lake.simulator.messages import AggregateMessage, Message, QuoteMessa
 from crypto_lake.simulator.profiles import Profile, profile_of
 
 _MINUTE_US = 60_000_000
+_GREATEST_ACTIVITY = 1000  # ten seconds of one symbol are made in one go
 _STATE_FIELDS = len(State._fields)
 _KEPT_BLOCKS = 32  # of each symbol; others are made again when asked for
 
@@ -99,8 +100,10 @@ class GeneratedMarket(Market):
         start_us: int,
         activity: float = 1.0,
     ) -> None:
-        if not activity > 0:
-            raise ValueError(f"activity is {activity}; it scales the rates and must be above 0")
+        if not 0 < activity <= _GREATEST_ACTIVITY:
+            raise ValueError(
+                f"activity is {activity}; it scales the rates and must be above 0, {_GREATEST_ACTIVITY} at most"
+            )
         self.symbols = tuple(dict.fromkeys(validate_symbol(symbol) for symbol in symbols))
         if not self.symbols:
             raise ValueError("a market needs at least one symbol")

@@ -11,6 +11,7 @@ import gzip
 import io
 import statistics
 import sys
+import zlib
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -100,7 +101,7 @@ def _read_lines(paths: Sequence[Path], skipped: Counter[str]) -> Iterator[_Line]
                     line = _parse(text.rstrip(b"\r\n"), skipped)
                     if line is not None:
                         yield line
-            except (OSError, EOFError, zstd.ZstdError) as error:
+            except (OSError, EOFError, zlib.error, zstd.ZstdError) as error:
                 raise RecordingError(
                     f"recording {path} can't be read to its end: {error}; cut it or leave it out"
                 ) from error

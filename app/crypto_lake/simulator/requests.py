@@ -43,7 +43,10 @@ def answer(text: str | bytes, subscribed: Collection[str], *, combined: bool) ->
 
 
 def _encode(reply: Mapping[str, Any]) -> bytes:
-    return json.dumps(reply, separators=(",", ":"), ensure_ascii=False).encode()
+    try:
+        return json.dumps(reply, separators=(",", ":"), ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which only an escape can write
+        return json.dumps(reply, separators=(",", ":")).encode()
 
 
 def _parse(text: str | bytes) -> dict[str, Any]:

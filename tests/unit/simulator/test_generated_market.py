@@ -173,8 +173,9 @@ def test_aggregates_cover_the_trades_once_and_keep_their_numbers(
 
 
 def test_bad_markets_are_refused_with_a_reason() -> None:
-    with pytest.raises(ValueError, match="activity is 0"):
-        GeneratedMarket(1, ["BTCUSDT"], start_us=START_US, activity=0)
+    for activity in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"activity is {activity}"):
+            GeneratedMarket(1, ["BTCUSDT"], start_us=START_US, activity=activity)
     with pytest.raises(ValueError, match="at least one symbol"):
         GeneratedMarket(1, [], start_us=START_US)
     with pytest.raises(InvalidSymbolError, match="upper case"):

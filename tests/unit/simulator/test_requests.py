@@ -83,6 +83,13 @@ def test_1024_streams_are_the_most() -> None:
     assert found.subscribe == ()
 
 
+@pytest.mark.parametrize("request_", [{"method": "LIST_SUBSCRIPTIONS"}, {"method": "\ud800"}])
+def test_half_a_surrogate_pair_is_answered_in_utf8(request_: Any) -> None:
+    text = json.dumps(request_ | {"id": "\ud800"})
+    payload = answer(text, ("\ud800@trade",), combined=True).payload
+    assert json.loads(payload.decode("utf-8"))["id"] == "\ud800"
+
+
 @given(st.one_of(st.text(), st.binary()))
 def test_anything_else_is_answered_too(text: str | bytes) -> None:
     reply = json.loads(answer(text, (), combined=True).payload)
