@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 
 from crypto_lake.bars.coverage import ControlEvent, watches
-from crypto_lake.bars.lines import Template
 from crypto_lake.bars.report import DayReport, Setup, SymbolResult
 from crypto_lake.bars.symbol import SymbolBars
+from crypto_lake.bars.template import Template
 from crypto_lake.exchanges import EXCHANGES
 from crypto_lake.lake import envelope
 from crypto_lake.lake.control import CONTROL, Alive, CollectorStarted, Disconnected, Subscribed, Unsubscribed

@@ -12,8 +12,9 @@ from typing import Final
 
 import polars as pl
 
-from crypto_lake.bars.lines import Template, parse_files
+from crypto_lake.bars.lines import parse_files
 from crypto_lake.bars.rows import HOUR_SECONDS
+from crypto_lake.bars.template import Template
 from crypto_lake.lake.frames import BadBytes, read_frames
 from crypto_lake.lake.manifests import RawIndexEntry, sha256_of
 from crypto_lake.model.market import NS_PER_SECOND, US_PER_SECOND

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 import polars as pl
 
-from crypto_lake.bars.lines import REST
+from crypto_lake.bars.columns import REST
 from crypto_lake.model.decimals import ONE_E8
 from crypto_lake.model.market import NS_PER_SECOND, US_PER_SECOND
 

@@ -18,12 +18,13 @@ import polars as pl
 from crypto_lake import __version__
 from crypto_lake.bars import hours as pure
 from crypto_lake.bars import table
+from crypto_lake.bars.columns import empty_trades
 from crypto_lake.bars.coverage import Receipt, Watch, reach
-from crypto_lake.bars.lines import Template, empty_trades
 from crypto_lake.bars.reading import FileRead, Unreadable, read_files
 from crypto_lake.bars.report import DayReport
 from crypto_lake.bars.rows import BAR_SCHEMA, HOUR_SECONDS, all_gaps, hour_rows, open_gaps
 from crypto_lake.bars.seconds import Edge, QuoteHour, QuoteReducer, TradeHour, trade_hour
+from crypto_lake.bars.template import Template
 from crypto_lake.lake.layout import Layout, RawFile
 from crypto_lake.lake.manifests import (
     BarsHour,

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from crypto_lake.bars import lines
-from crypto_lake.bars.lines import Template, parse, streams_of
+from crypto_lake.bars import each, lines, straight
+from crypto_lake.bars.lines import parse
+from crypto_lake.bars.template import Template, streams_of
 
 TEMPLATE = Template("BTCUSDT", *streams_of("BTCUSDT"))
 TRADE = (
@@ -58,11 +59,11 @@ def damaged(draw: st.DrawFn) -> bytes:
 
 def same(text: list[bytes]) -> None:
     read = parse(b"".join(line + b"\n" for line in text), TEMPLATE)
-    each = lines._parse_each(text, [0] * len(text), 1, TEMPLATE)
-    assert sorted(read.trades.rows()) == sorted(each.trades.rows())
-    assert sorted(read.quotes.rows()) == sorted(each.quotes.rows())
-    assert sorted(line for _, line, _ in read.bad) == sorted(line for _, line, _ in each.bad)
-    assert read.lines == each.lines
+    one = each.parse_each(text, [0] * len(text), 1, TEMPLATE)
+    assert sorted(read.trades.rows()) == sorted(one.trades.rows())
+    assert sorted(read.quotes.rows()) == sorted(one.quotes.rows())
+    assert sorted(line for _, line, _ in read.bad) == sorted(line for _, line, _ in one.bad)
+    assert read.lines == one.lines
 
 
 @settings(max_examples=400, deadline=None)
@@ -84,6 +85,57 @@ def test_both_ways_of_reading_agree(text: list[bytes]) -> None:
     same([line for line in text if b"\n" not in line])
 
 
+NUMBERS = st.integers(0, 10**18 - 1).flatmap(
+    lambda most: st.integers(0, most).map(lambda e8: f"{e8 // 10**8}.{e8 % 10**8:08d}")
+)
+INTEGERS = st.integers(1, 16).flatmap(lambda digits: st.integers(10 ** (digits - 1), 10**digits - 1))
+STAMPS = st.integers(10**18, 2**63 - 1)
+TIMES = st.integers(10**12, 10**13 - 1) | st.integers(10**15, 10**16 - 1)
+NAMES = st.text("abcXYZ0189._-", min_size=1, max_size=24)
+FLAGS = st.sampled_from(["true", "false"])
+MARKET_LINES = st.builds(
+    lambda ns, c, e, t, p, q, at, m, also: (
+        f'{{"received_ns":{ns},"connection":"{c}","message":{{"stream":"btcusdt@trade","data":{{"e":"trade","E":{e},'
+        f'"s":"BTCUSDT","t":{t},"p":"{p}","q":"{q}","T":{at},"m":{m},"M":{also}}}}}}}'.encode()
+    ),
+    STAMPS, NAMES, TIMES, INTEGERS, NUMBERS, NUMBERS, TIMES, FLAGS, FLAGS,
+) | st.builds(
+    lambda ns, c, u, b, bs, a, asz: (
+        f'{{"received_ns":{ns},"connection":"{c}","message":{{"stream":"btcusdt@bookTicker","data":{{"u":{u},'
+        f'"s":"BTCUSDT","b":"{b}","B":"{bs}","a":"{a}","A":"{asz}"}}}}}}'.encode()
+    ),
+    STAMPS, NAMES, INTEGERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS,
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(MARKET_LINES, min_size=1, max_size=8))
+def test_numbers_of_any_width_are_read_straight_and_as_json_they_are_the_same(text: list[bytes]) -> None:
+    assert straight.read_straight([line + b"\n" for line in text], TEMPLATE).odd.tolist() == []
+    same(text)
+
+
+@given(
+    st.lists(st.lists(st.sampled_from([TRADE, QUOTE, b"garbage", b""]), max_size=4), min_size=1, max_size=5)
+)
+def test_rows_know_their_file(files: list[list[bytes]]) -> None:
+    read = lines.parse_files([b"".join(line + b"\n" for line in file) for file in files], TEMPLATE)
+    for frame, kind in ((read.trades, TRADE), (read.quotes, QUOTE)):
+        assert frame["file"].to_list() == [
+            at for at, file in enumerate(files) for line in file if line == kind
+        ]
+    assert [at for at, _, _ in read.bad] == [
+        at for at, file in enumerate(files) for x in file if x == b"garbage"
+    ]
+    assert read.lines == [sum(line != b"" for line in file) for file in files]
+
+
+def test_more_connections_than_are_told_apart_lose_nothing() -> None:
+    text = [TRADE.replace(b'"c-1"', b'"c-%d"' % n) for n in range(200)]
+    assert len(straight.read_straight([line + b"\n" for line in text], TEMPLATE).odd) == 200 - 64
+    same(text)
+
+
 @pytest.mark.parametrize(("line", "kind"), [(TRADE, "trades"), (QUOTE, "quotes")])
 def test_lines_as_the_exchange_writes_them_take_the_fast_way(
     line: bytes, kind: str, monkeypatch: pytest.MonkeyPatch
@@ -91,5 +143,5 @@ def test_lines_as_the_exchange_writes_them_take_the_fast_way(
     def refuse(*_: object) -> None:
         raise AssertionError("a whole line was read the slow way")
 
-    monkeypatch.setattr(lines, "_parse_each", refuse)
+    monkeypatch.setattr(lines, "parse_each", refuse)
     assert getattr(parse((line + b"\n") * 3, TEMPLATE), kind).height == 3
