@@ -7,6 +7,7 @@ really did something, and keeps the trade ids it withheld, so that a test can pr
 from __future__ import annotations
 
 import heapq
+from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
 from itertools import count
@@ -57,7 +58,7 @@ def _pairs(ids: IntervalSet) -> list[tuple[int, int]]:
     return [(interval.first, interval.last) for interval in ids]
 
 
-class Rule:
+class Rule(ABC):
     """A fault of one stream (`*`: of each). `left` is how often it will still act."""
 
     kind = ""
@@ -68,9 +69,9 @@ class Rule:
     def concerns(self, stream: str) -> bool:
         return self.stream in ("*", stream)
 
+    @abstractmethod
     def apply(self, delivery: Delivery, subscribers: Collection[str], log: FaultLog) -> Iterator[Delivery]:
         """What goes on instead of this delivery. Called while `left` is above 0, or something is held."""
-        raise NotImplementedError
 
     def release(self, log: FaultLog) -> Iterator[Delivery]:
         """What is still held, when nothing more will come."""
@@ -172,7 +173,7 @@ class Mix(Rule):
 
     def __init__(self, stream: str, left: int, seed: int, duplicate: float, reorder: float) -> None:
         super().__init__(stream, left)
-        self._rng = Random(seed)  # noqa: S311
+        self._rng = Random(seed)  # noqa: S311  a fault that can be had again, no secret
         self.duplicate, self.reorder = duplicate, reorder
         self._held: dict[str, Delivery] = {}
 

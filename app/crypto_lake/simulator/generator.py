@@ -78,7 +78,7 @@ def initial_state(profile: Profile) -> State:
 def _is_quiet(seed: int, profile: Profile, time_us: int) -> bool:
     if not profile.quiet:
         return False
-    return Random(f"{seed}/{profile.symbol}/quiet/{time_us // _MINUTE_US}").random() < _QUIET_SHARE  # noqa: S311
+    return Random(f"{seed}/{profile.symbol}/quiet/{time_us // _MINUTE_US}").random() < _QUIET_SHARE  # noqa: S311  the same seed, the same market
 
 
 def _intensity(rng: Random) -> float:
@@ -95,7 +95,7 @@ def generate_block(
     seed: int, profile: Profile, activity: float, number: int, start_us: int, state: State
 ) -> Block:
     """Block `number` (its time starts at number x BLOCK_US); nothing in it is before `start_us`."""
-    rng = Random(f"{seed}/{profile.symbol}/{number}")  # noqa: S311
+    rng = Random(f"{seed}/{profile.symbol}/{number}")  # noqa: S311  the same seed, the same market
     random = rng.random
     tick, step = profile.tick_e8, profile.step_e8
     centre, largest = profile.price_ticks, profile.size_steps

@@ -6,6 +6,7 @@ two properties of a connection (its `variant`): combined or raw, milliseconds or
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 from crypto_lake.simulator.generator import SimulatedQuote, SimulatedTrade
@@ -50,7 +51,7 @@ def decimal(value_e8: int) -> bytes:
     return b"%d.%08d" % divmod(value_e8, _ONE_E8)
 
 
-class Message:
+class Message(ABC):
     """Something a stream says at `pace_us` of the exchange's clock. trade_id is -1 where it is no trade."""
 
     __slots__ = ("_frames", "pace_us", "stream", "symbol", "trade_id")
@@ -62,9 +63,9 @@ class Message:
         self.trade_id = trade_id
         self._frames: dict[int, bytes] = {}
 
+    @abstractmethod
     def data(self, *, microseconds: bool) -> bytes:
         """The raw payload."""
-        raise NotImplementedError
 
     def payload(self, variant: int) -> bytes:
         data = self.data(microseconds=bool(variant & MICROSECONDS))
@@ -78,9 +79,9 @@ class Message:
             found = self._frames[variant] = frame(self.payload(variant))
         return found
 
+    @abstractmethod
     def delayed(self, pace_us: int) -> Message:
         """The same, told at another time. What the exchange says of the trade itself does not change."""
-        raise NotImplementedError
 
 
 class TradeMessage(Message):
