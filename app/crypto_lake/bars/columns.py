@@ -1,7 +1,5 @@
 """What raw lines become: columns of trades and quotes, and what could not be read."""
 
-# pyright: reportUnknownMemberType=false
-
 from __future__ import annotations
 
 from dataclasses import dataclass, field

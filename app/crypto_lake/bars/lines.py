@@ -5,9 +5,6 @@ line (another order of the fields, blanks, a trade fetched over REST) is read as
 the same columns. What is neither is returned with its reason, never dropped.
 """
 
-# pyright: reportUnknownMemberType=false
-# Signatures of polars name more types of numpy than it has.
-
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from crypto_lake.bars.coverage import ControlEvent, watches
+from crypto_lake.bars.raw import SymbolRaw
 from crypto_lake.bars.report import DayReport, Setup, SymbolResult
 from crypto_lake.bars.symbol import SymbolBars
 from crypto_lake.bars.template import Template
@@ -20,6 +21,7 @@ from crypto_lake.lake.control import decode_event as decode_control
 from crypto_lake.lake.frames import BadBytes, read_frames
 from crypto_lake.lake.layout import Layout
 from crypto_lake.lake.quarantine import Quarantine
+from crypto_lake.lake.raw_manifests import raw_inputs
 from crypto_lake.model.market import Stream
 
 _log = logging.getLogger(__name__)
@@ -41,25 +43,25 @@ class Maker:
         exchange = EXCHANGES[self._setup.exchange]
         trade_stream = exchange.stream_name(symbol, Stream.TRADE)
         quote_stream = exchange.stream_name(symbol, Stream.BOOK_TICKER)
-        work = SymbolBars(
+        raw = SymbolRaw(
             self._layout,
             exchange.name,
             symbol,
             self._watched.get(trade_stream, []),
             self._quarantine,
             Template(symbol, trade_stream, quote_stream),
-            self._setup.rebuild,
             on_file,
         )
+        work = SymbolBars(raw, self._setup.rebuild)
         try:
             made = self._make(work)
             return SymbolResult(
-                symbol, made, work.unreadable, work.files_read, work.bytes_read, work.last_second()
+                symbol, made, raw.unreadable, raw.files_read, raw.bytes_read, work.last_second()
             )
         except Exception as error:  # told, and the other symbols go on
             _log.exception("bars of %s could not be made", symbol)
             why = f"{type(error).__name__}: {error}"
-            return SymbolResult(symbol, [], work.unreadable, work.files_read, work.bytes_read, None, why)
+            return SymbolResult(symbol, [], raw.unreadable, raw.files_read, raw.bytes_read, None, why)
 
     def _make(self, work: SymbolBars) -> list[DayReport]:
         work.look()
@@ -90,7 +92,7 @@ def _control_events(layout: Layout, exchange: str) -> Iterable[ControlEvent]:
     """Connection events of the last days. What can't be read is passed over: it is no market data, and the
     collector's own recovery puts it aside."""
     for day in layout.raw_days(exchange, CONTROL)[-_CONTROL_DAYS:]:
-        for file in layout.raw_files(exchange, CONTROL, day):
+        for file in raw_inputs(layout, exchange, CONTROL, day):
             if file.is_open:
                 continue
             for frame in read_frames(file.path):

@@ -1,8 +1,5 @@
 """Raw files to columns, in chunks: what can be read is, and what can't is returned with its reason."""
 
-# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
-# Signatures of polars name types of numpy, which is not installed.
-
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence

@@ -1,8 +1,5 @@
 """What each second holds, and what came before and after, to the rows of an hour of bars. Pure."""
 
-# pyright: reportUnknownMemberType=false
-# Signatures of polars name types of numpy, which is not installed.
-
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence

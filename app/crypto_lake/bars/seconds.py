@@ -3,9 +3,6 @@
 A second is its Unix time, an hour the Unix time of its start divided by 3600.
 """
 
-# pyright: reportUnknownMemberType=false
-# Signatures of polars name types of numpy, which is not installed.
-
 from __future__ import annotations
 
 from dataclasses import dataclass, field

@@ -10,7 +10,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,6 +22,7 @@ from crypto_lake.exchanges import EXCHANGES
 from crypto_lake.lake import durable, locks, parts
 from crypto_lake.lake.layout import Layout
 from crypto_lake.lake.quarantine import Quarantine
+from crypto_lake.lake.raw_manifests import raw_inputs
 from crypto_lake.model.clock import Clock, SystemClock
 from crypto_lake.model.market import NS_PER_SECOND
 
@@ -71,7 +71,7 @@ def transform(
         raise ValueError(f"unknown exchange {exchange!r}; known: {', '.join(sorted(EXCHANGES))}")
     started, now_ns = time.monotonic(), (clock or SystemClock()).now_ns()
     with locks.hold(layout.locks, "transform"):
-        salvaged = _salvage(layout, Quarantine(layout.quarantine))
+        salvaged = len(parts.salvage_where_idle(layout, Quarantine(layout.quarantine)))
         setup = Setup(
             str(layout.root.absolute()), exchange, None if days is None else tuple(days), rebuild, now_ns
         )
@@ -127,7 +127,7 @@ def _raw_bytes(layout: Layout, exchange: str, symbol: str) -> int:
     return sum(
         f.path.stat().st_size
         for day in days
-        for f in layout.raw_files(exchange, symbol, day)
+        for f in raw_inputs(layout, exchange, symbol, day)
         if not f.is_open
     )
 
@@ -158,13 +158,3 @@ def _report(
         failed={r.symbol: r.failed for r in sorted(results, key=lambda r: r.symbol) if r.failed is not None},
         days=made,
     )
-
-
-def _salvage(layout: Layout, quarantine: Quarantine) -> int:
-    """Close parts that a crash left open, where no collector runs."""
-    if next(layout.open_parts(), None) is None:
-        return 0
-    # Its lock is taken for as long as it lasts, so that none starts meanwhile and finds its new part salvaged.
-    with suppress(locks.LockHeldError), locks.hold(layout.locks, "capture"):
-        return len(parts.salvage(layout, quarantine))
-    return 0

@@ -87,6 +87,11 @@ def setting_options(command: Command) -> Command:
     """
     for flag, _, text in reversed(SETTING_FLAGS):
         command = click.option(flag, default=None, help=text)(command)
+    return config_options(command)
+
+
+def config_options(command: Command) -> Command:
+    """Adds --config and --set; hand the keywords on to `load_settings`."""
     command = click.option(
         "--set",
         "assignments",

@@ -1,34 +1,47 @@
-"""`crypto-lake transform`: raw to one-second bars, whatever is new."""
+"""`crypto-lake transform`: raw to one-second bars, whatever is new; then finished hours are sealed."""
 
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from crypto_lake.cli.common import CommandError, ExitCode, data_option, output_option
+from crypto_lake.cli.common import (
+    CommandError,
+    ExitCode,
+    config_options,
+    data_option,
+    load_settings,
+    output_option,
+)
+from crypto_lake.cli.progress import counted
+from crypto_lake.cli.selection import check_selection, day_option, existing_lake, lake_clock, symbol_option
 
 if TYPE_CHECKING:
     from crypto_lake.bars.report import TransformReport
     from crypto_lake.lake.layout import Layout
-    from crypto_lake.model.clock import Clock
 
 
 @click.command()
 @data_option
 @click.option("--exchange", default=None, help="The exchange.  [default: every one with raw]")
-@click.option("--symbol", "symbols", multiple=True, help="Only this symbol. May be repeated.")
-@click.option("--day", "days", multiple=True, metavar="YYYY-MM-DD", help="Only this day. May be repeated.")
+@symbol_option
+@day_option
 @click.option("--rebuild", is_flag=True, help="Make the bars again even where nothing is new.")
 @click.option(
     "--memory-mb",
     type=click.IntRange(min=200),
-    default=400,
-    show_default=True,
-    help="How much memory it may take: so many processes share the symbols as have room in it.",
+    default=None,
+    help="How much memory it may take: so many processes share the symbols as have room in it.  "
+    "[default: transform.memory_mb, 400]",
 )
+@click.option(
+    "--seal/--no-seal", default=True, help="Seal finished hours after it, as compact does.  [default: seal]"
+)
+@config_options
 @output_option
 def command(
     data: Path | None,
@@ -36,75 +49,59 @@ def command(
     symbols: tuple[str, ...],
     days: tuple[str, ...],
     rebuild: bool,
-    memory_mb: int,
+    memory_mb: int | None,
+    seal: bool,
     output: str,
+    **options: Any,
 ) -> None:
-    """Turn raw parts into one-second bars.
+    """Turn raw parts into one-second bars, then seal the hours that are finished.
 
     Hours with new raw are made again, all others stand. It may run beside the collector. What could not be read is
     put into quarantine and counted; that is no failure.
     """
-    from datetime import date
-
     import msgspec
 
     from crypto_lake.exchanges import EXCHANGES
-    from crypto_lake.lake.layout import Layout
-    from crypto_lake.model.symbols import InvalidSymbolError, validate_symbol
+    from crypto_lake.lake import tasks
 
-    for day in days:
-        try:
-            well_formed = date.fromisoformat(day).isoformat() == day
-        except ValueError:
-            well_formed = False
-        if not well_formed:
-            raise CommandError(f"--day {day}: expected a day such as 2024-08-08", ExitCode.USAGE)
-    for symbol in symbols:
-        try:
-            validate_symbol(symbol)
-        except InvalidSymbolError as error:
-            raise CommandError(f"--symbol {symbol}: {error}", ExitCode.USAGE) from None
+    check_selection(symbols, days)
     if exchange is not None and exchange not in EXCHANGES:
         raise CommandError(
             f"--exchange {exchange}: unknown; known: {', '.join(sorted(EXCHANGES))}", ExitCode.USAGE
         )
-    root = data or Path("data")
-    if not root.is_dir():
-        raise CommandError(f"{root} does not exist; --data names the lake's directory", ExitCode.USAGE)
-    layout = Layout(root)
+    config = load_settings(options | {"data": data}).config
+    layout = existing_lake(Path(config.data))
     names = [exchange] if exchange is not None else [n for n in layout.exchanges() if n in EXCHANGES]
-    reports = [_transform(layout, name, symbols, days, rebuild, memory_mb) for name in names]
+    arguments: dict[str, Any] = {
+        "clock": lake_clock(layout),
+        "symbols": symbols or None,
+        "days": days or None,
+        "rebuild": rebuild,
+        "memory_mb": memory_mb or config.transform.memory_mb,
+    }
+    with tasks.reported(layout, "transform", time.time_ns) as task:
+        reports = [_transform(layout, name, arguments) for name in names]
+        failed = [f"{name}: {why}" for report in reports for name, why in report.failed.items()]
+        task.problem = "; ".join(failed)
+        task.figures = _figures(reports)
     if output == "json":
         click.echo(msgspec.json.encode(reports).decode())
     else:
         for report in reports:
             _print(report)
         if not reports:
-            click.echo(f"{root}: no raw yet")
-    failed = [f"{name}: {why}" for report in reports for name, why in report.failed.items()]
+            click.echo(f"{layout.root}: no raw yet")
+    if seal:
+        _seal(layout, symbols, days, told=output != "json")
     if failed:
         raise CommandError("bars could not be made of " + "; ".join(failed))
 
 
-def _transform(
-    layout: Layout,
-    exchange: str,
-    symbols: tuple[str, ...],
-    days: tuple[str, ...],
-    rebuild: bool,
-    memory_mb: int,
-) -> TransformReport:
+def _transform(layout: Layout, exchange: str, arguments: dict[str, Any]) -> TransformReport:
     from crypto_lake.bars.transform import Progress, transform
 
-    arguments = {
-        "clock": _clock(layout),
-        "symbols": symbols or None,
-        "days": days or None,
-        "rebuild": rebuild,
-        "memory_mb": memory_mb,
-    }
     if not sys.stderr.isatty():
-        return transform(layout, exchange, **arguments)  # pyright: ignore[reportArgumentType]
+        return transform(layout, exchange, **arguments)
     from rich.console import Console
     from rich.status import Status
 
@@ -116,19 +113,29 @@ def _transform(
                 f"{progress.bytes_read / 1e6:,.0f} MB of raw read"
             )
 
-        return transform(layout, exchange, progress=show, **arguments)  # pyright: ignore[reportArgumentType]
+        return transform(layout, exchange, progress=show, **arguments)
 
 
-def _clock(layout: Layout) -> Clock:
-    """The lake's clock: a simulator's where the collector follows one, else the system's."""
-    import msgspec
+def _figures(reports: list[TransformReport]) -> dict[str, Any]:
+    return {
+        name: sum(getattr(report, name) for report in reports)
+        for name in ("rows", "trades", "hours_made", "unreadable", "missing_ids", "files_read", "bytes_read")
+    }
 
-    from crypto_lake.model.clock import ClockSetting, ExchangeClock, SystemClock
 
-    try:
-        return ExchangeClock(msgspec.json.decode(layout.clock.read_bytes(), type=ClockSetting))
-    except (FileNotFoundError, msgspec.MsgspecError):
-        return SystemClock()
+def _seal(layout: Layout, symbols: tuple[str, ...], days: tuple[str, ...], *, told: bool) -> None:
+    """After the bars, not before: the parts are known then, and sealing them makes nothing to be read again."""
+    from crypto_lake.upkeep.seal import compact
+
+    report = compact(layout, clock=lake_clock(layout), symbols=symbols or None, days=days or None)
+    if told and report.hours_sealed:
+        click.echo(
+            f"{counted(report.hours_sealed, 'hour')} sealed from {counted(report.parts_sealed, 'part')}"
+        )
+    if report.failed:
+        raise CommandError(
+            "could not be sealed: " + "; ".join(f"{name}: {why}" for name, why in report.failed.items())
+        )
 
 
 def _print(report: TransformReport) -> None:

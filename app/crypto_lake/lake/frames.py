@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import mmap
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,21 +104,31 @@ def _next_good(buffer: memoryview, start: int) -> int:
     return len(buffer)
 
 
-def read_frames(path: Path) -> Iterator[Frame | BadBytes]:
-    """Every frame of a file, streaming: memory is that of one frame, however long the file."""
+@contextmanager
+def view(path: Path) -> Generator[memoryview]:
+    """A file's bytes without reading them into memory. No slice of the view may outlive the block."""
     with path.open("rb") as file:
         file.seek(0, 2)
         if file.tell() == 0:
+            yield memoryview(b"")
             return
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as view:
-            yield from scan(view)
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as buffer:
+            yield buffer
 
 
-def whole_prefix_bytes(path: Path) -> int:
-    """How many bytes of the file, from its start, are whole frames that decode."""
-    whole = 0
+def read_frames(path: Path) -> Iterator[Frame | BadBytes]:
+    """Every frame of a file, streaming: memory is that of one frame, however long the file."""
+    with view(path) as buffer:
+        yield from scan(buffer)
+
+
+def end_of_last_frame(path: Path) -> int:
+    """Where the last frame that decodes ends; what follows was cut or never was one. 0 where there is none.
+
+    Damage in the middle does not move it: the frames behind it are as good as those before.
+    """
+    end = 0
     for item in read_frames(path):
-        if isinstance(item, BadBytes):
-            break
-        whole = item.offset + item.size
-    return whole
+        if isinstance(item, Frame):
+            end = item.offset + item.size
+    return end

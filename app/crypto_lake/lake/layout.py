@@ -54,6 +54,11 @@ class Layout:
         """The closed part's path; while it is being written `.open` stands behind it."""
         return self.raw_day(exchange, symbol, hour.day) / f"part_{hour.hour:02d}_{number:04d}.jsonl.zst"
 
+    def sealed(self, exchange: str, symbol: str, hour: Hour, number: int) -> Path:
+        """The sealed hour's path; `number` counts from 2 on for parts that came after the first seal."""
+        late = f"_{number}" if number > 1 else ""
+        return self.raw_day(exchange, symbol, hour.day) / f"hour_{hour.hour:02d}{late}.jsonl.zst"
+
     def exchanges(self) -> list[str]:
         return _folders(self.root / "raw")
 

@@ -1,18 +1,17 @@
 """Manifests: what a file is proven to hold. Beside the lake under `manifests/`, at the file's own path.
 
-And, under `state/bars/`, what is known of each raw file without reading it again: a cache, that may be deleted.
+Those of sealed raw are in `raw_manifests`. And, under `state/bars/`, what is known of each raw file without reading it again: a cache, that may be deleted.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
 from crypto_lake.lake import durable
-from crypto_lake.lake.layout import Layout, parse_raw_name
+from crypto_lake.lake.layout import Layout
 
 
 class Input(msgspec.Struct, frozen=True):
@@ -67,6 +66,9 @@ class BarsManifest(msgspec.Struct, frozen=True):
     final: bool
     inputs: tuple[Input, ...]
     hours: dict[int, BarsHour]
+    # In base64, as Google Cloud Storage gives them; "" in manifests of a version that did not measure them.
+    crc32c: str = ""
+    md5: str = ""
 
 
 class RawIndexEntry(msgspec.Struct, frozen=True, array_like=True):
@@ -130,19 +132,3 @@ def write_raw_index(
 def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def parts_named(layout: Layout, exchange: str, symbol: str, day: str) -> Iterator[int]:
-    """Numbers of the parts that the day's manifests name as inputs, whether they are still there or not."""
-    folder = layout.manifest(layout.raw_day(exchange, symbol, day) / "x").parent
-    if not folder.is_dir():
-        return
-    for path in folder.glob("hour_*.json"):
-        for entry in msgspec.json.decode(path.read_bytes(), type=_Inputs).inputs:
-            parsed = parse_raw_name(day, layout.root / entry.path)
-            if parsed is not None and parsed.kind == "part":
-                yield parsed.number
-
-
-class _Inputs(msgspec.Struct):
-    inputs: list[Input] = []

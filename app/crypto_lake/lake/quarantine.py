@@ -6,11 +6,14 @@ many bytes. A flood is cut: past the limit the bytes are counted and no longer k
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+
+from crypto_lake.lake import durable
 
 DEFAULT_LIMIT_BYTES = 64 * 1024 * 1024
 
@@ -28,7 +31,7 @@ class Entry(msgspec.Struct, frozen=True):
 
 @dataclass
 class Quarantine:
-    """Appends to a quarantine folder. Not fsynced: it is evidence, not the lake."""
+    """Appends to a quarantine folder. Not fsynced, but for `add_lasting`: it is evidence, not the lake."""
 
     folder: Path
     limit_bytes: int = DEFAULT_LIMIT_BYTES
@@ -51,3 +54,27 @@ class Quarantine:
         entry = Entry(recorded_ns or time.time_ns(), origin, reason, len(data), name if keep else None, keep)
         with (self.folder / "index.jsonl").open("ab") as index:
             index.write(msgspec.json.encode(entry) + b"\n")
+
+    def add_lasting(self, name: str, data: bytes, reason: str, origin: str) -> None:
+        """Put aside bytes whose file is deleted next: fsynced, whatever the limit.
+
+        Interrupted anywhere it may be called again: the same name with the same bytes is kept and counted once.
+        """
+        target, index = self.folder / name, self.folder / "index.jsonl"
+        if not target.exists() or target.read_bytes() != data:
+            # Under its own name at once: cut off here, the next call completes it, and no temporary file is left.
+            durable.make_directory(self.folder)
+            with target.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            durable.sync_directory(self.folder)
+        entry = Entry(time.time_ns(), origin, reason, len(data), name, True)
+        noted = index.read_bytes() if index.exists() else b""
+        if b'"file":%s,' % msgspec.json.encode(name) in noted:
+            return
+        self.counts[reason] = self.counts.get(reason, 0) + 1
+        # A line that a crash cut ends where the next begins, so that this one can be read.
+        torn = bool(noted) and not noted.endswith(b"\n")
+        with index.open("ab") as file:
+            file.write(b"\n" * torn + msgspec.json.encode(entry) + b"\n")

@@ -6,6 +6,10 @@ next `begin` keeps what was known of the last success.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,9 @@ import msgspec
 
 from crypto_lake.lake import durable
 from crypto_lake.lake.layout import Layout
+from crypto_lake.lake.locks import LockHeldError
+
+_log = logging.getLogger(__name__)
 
 TASKS = ("transform", "compact", "verify", "upload", "publish", "cleanup")
 
@@ -56,6 +63,32 @@ def end(layout: Layout, report: TaskReport, now_ns: int, problem: str, figures: 
     return report
 
 
+@dataclass
+class Outcome:
+    """What a task says at its end; set by the block of `reported`."""
+
+    problem: str = ""
+    figures: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+@contextmanager
+def reported(layout: Layout, task: str, now_ns: Callable[[], int]) -> Generator[Outcome]:
+    """Bracket a run of a task: `begin` before the block, `end` after it, an exception as its problem."""
+    before = read(layout).get(task)
+    report = begin(layout, task, now_ns())
+    outcome = Outcome()
+    try:
+        yield outcome
+    except LockHeldError:  # another run is at it, and its report is the one that counts
+        if before is not None:
+            _write(layout, before)
+        raise
+    except BaseException as error:
+        end(layout, report, now_ns(), f"{type(error).__name__}: {error}", outcome.figures)
+        raise
+    end(layout, report, now_ns(), outcome.problem, outcome.figures)
+
+
 def read(layout: Layout) -> dict[str, TaskReport]:
     """By task. One that can't be read is left out: its next run writes it again."""
     found: dict[str, TaskReport] = {}
@@ -72,4 +105,7 @@ def _path(layout: Layout, task: str) -> Path:
 
 
 def _write(layout: Layout, report: TaskReport) -> None:
-    durable.write_fleeting(_path(layout, report.task), msgspec.json.encode(report))
+    try:
+        durable.write_fleeting(_path(layout, report.task), msgspec.json.encode(report))
+    except OSError as error:  # a full disk is what some tasks are there to mend
+        _log.warning("the report of %s could not be written: %s", report.task, error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from crypto_lake.lake.frames import FrameCompressor
 from crypto_lake.lake.layout import Layout
 from crypto_lake.lake.manifests import read_bars_manifest, sha256_of
 from crypto_lake.model.clock import Hour
+from crypto_lake.upkeep.seal import compact
 
 
 def _load(name: str):
@@ -323,3 +325,84 @@ def test_lines_of_aggregated_trades_are_no_error(layout: Layout) -> None:
     part(layout, 1, [trade(1, 0), line, trade(2, 1)])
     assert transform(layout, "binance").unreadable == 0
     assert len(lake.rows_of(layout)) == 2
+
+
+# Sealed hours
+
+SEALED_AT = 3 * 3600
+
+
+def bar_bytes(layout: Layout) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in (layout.root / "parquet").rglob("*.parquet")}
+
+
+def sealable(layout: Layout) -> None:
+    """Two hours, with a trade of the first received in the second, and a hole."""
+    part(layout, 1, [trade(1, 0), trade(2, 1)])
+    part(layout, 2, [trade(4, 900, 101)])
+    late = trade(5, 1199.9, 102).replace(b'"c-1"', b'"c-2"')
+    part(layout, 3, [late, trade(6, 1201, 103)], 1200)
+    part(layout, 4, [trade(7, 2000, 104)], 1200)
+
+
+def test_sealing_makes_no_bar_anew_and_reads_nothing_again(layout: Layout) -> None:
+    sealable(layout)
+    assert transform(layout, "binance", clock=At(BASE + SEALED_AT)).files_read == 4
+    before = bar_bytes(layout)
+    assert [hour.parts for hour in compact(layout, clock=At(BASE + SEALED_AT)).sealed] == [2, 2]
+    assert not list((layout.root / "raw").rglob("part_*"))
+    for _ in range(2):
+        report = transform(layout, "binance", clock=At(BASE + SEALED_AT))
+        assert (report.hours_made, report.files_read) == (0, 0)
+    assert bar_bytes(layout) == before
+    report = transform(layout, "binance", clock=At(BASE + SEALED_AT), rebuild=True)
+    assert (report.hours_made, report.files_read) == (2, 2)
+    assert bar_bytes(layout) == before
+
+
+def test_raw_that_was_sealed_unread_gives_the_same_bars(layout: Layout, tmp_path: Path) -> None:
+    other = Layout(tmp_path / "other")
+    for at in (layout, other):
+        sealable(at)
+    transform(layout, "binance", clock=At(BASE + SEALED_AT))
+    compact(other, clock=At(BASE + SEALED_AT))
+    transform(other, "binance", clock=At(BASE + SEALED_AT))
+    assert list(bar_bytes(layout).values()) == list(bar_bytes(other).values())
+
+
+def test_a_lost_index_reads_sealed_hours_again_to_the_same_bars(layout: Layout) -> None:
+    sealable(layout)
+    transform(layout, "binance", clock=At(BASE + SEALED_AT))
+    before = bar_bytes(layout)
+    compact(layout, clock=At(BASE + SEALED_AT))
+    shutil.rmtree(layout.state / "bars")
+    report = transform(layout, "binance", clock=At(BASE + SEALED_AT))
+    assert (report.files_read, report.hours_made) == (2, 2)
+    assert bar_bytes(layout) == before
+
+
+def test_a_late_part_of_a_sealed_hour_makes_its_hour_anew(layout: Layout) -> None:
+    sealable(layout)
+    transform(layout, "binance", clock=At(BASE + SEALED_AT))
+    compact(layout, clock=At(BASE + SEALED_AT))
+    part(layout, 5, [trade(3, 2)])
+    report = transform(layout, "binance", clock=At(BASE + SEALED_AT))
+    assert (report.trades, report.holes, report.files_read) == (7, 0, 3)
+    before = bar_bytes(layout)
+    compact(layout, clock=At(BASE + SEALED_AT))
+    assert transform(layout, "binance", clock=At(BASE + SEALED_AT)).files_read == 0
+    assert bar_bytes(layout) == before
+
+
+def test_a_damaged_day_is_made_anew_whatever_it_does_to_who_reads_it(layout: Layout) -> None:
+    sealable(layout)
+    transform(layout, "binance")
+    before = bar_bytes(layout)
+    path = next(Path(name) for name in before)
+    for at in range(4, len(before[str(path)]), 997):
+        damaged = bytearray(before[str(path)])
+        damaged[at] ^= 0x40
+        path.write_bytes(damaged)
+        part(layout, 10 + at, [trade(7, 2000, 104, f"c-{at}")], 1200)  # a copy: the day is looked at again
+        assert not transform(layout, "binance").failed
+        assert bar_bytes(layout) == before

@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crypto_lake.lake.frames import BadBytes, Frame, FrameCompressor, read_frames, scan, whole_prefix_bytes
+from crypto_lake.lake.frames import BadBytes, Frame, FrameCompressor, end_of_last_frame, read_frames, scan
 
 CONTENTS = st.lists(st.binary(min_size=1, max_size=200), min_size=1, max_size=8)
 
@@ -64,5 +64,8 @@ def test_files(tmp_path: Path) -> None:
     assert list(read_frames(path)) == []
     one, two = frames_of([b"one", b"two"])
     path.write_bytes(one + two + bytes(100))
-    assert whole_prefix_bytes(path) == len(one) + len(two)
+    assert end_of_last_frame(path) == len(one) + len(two)
     assert [type(item) for item in read_frames(path)] == [Frame, Frame, BadBytes]
+    # What lies behind damage counts: a flipped bit must not cost the frames after it.
+    path.write_bytes(bytes(100) + one + bytes(100) + two + one[:-1])
+    assert end_of_last_frame(path) == 200 + len(one) + len(two)

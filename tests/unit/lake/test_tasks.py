@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from crypto_lake.lake import tasks
 from crypto_lake.lake.layout import Layout
+from crypto_lake.lake.locks import LockHeldError
 
 
 def test_a_failure_keeps_the_last_success_and_counts(tmp_path: Path) -> None:
@@ -33,3 +36,20 @@ def test_a_broken_report_is_as_none(tmp_path: Path) -> None:
     tasks.begin(layout, "verify", 1)
     (tmp_path / "state/tasks/verify.json").write_bytes(b"{")
     assert tasks.read(layout) == {}
+
+
+def test_a_run_that_finds_another_at_it_changes_nothing(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    running = tasks.begin(layout, "transform", 10)
+    with pytest.raises(LockHeldError), tasks.reported(layout, "transform", lambda: 20):
+        raise LockHeldError("held")
+    assert tasks.read(layout)["transform"] == running
+
+
+def test_a_report_that_can_not_be_written_stops_no_task(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "state").write_bytes(b"no folder")
+    with tasks.reported(Layout(tmp_path), "cleanup", lambda: 20) as task:
+        task.figures = {"deleted": 1}
+    assert "could not be written" in caplog.text
