@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from crypto_lake.capture.snapshot import CollectorSnapshot
     from crypto_lake.config.load import Loaded
     from crypto_lake.lake.layout import Layout
+    from crypto_lake.watch.alerts_loop import AlertLoop
 
 log = logging.getLogger("crypto_lake.cli.collect")
 
 SNAPSHOT_SECONDS = 2.0
 CONFIG_POLL_SECONDS = 2.0
 # These change while the collector runs; anything else waits for a restart.
-LIVE_SETTINGS = frozenset({"collector.symbols"})
+LIVE_SETTINGS = frozenset({"collector.symbols", "collector.idle"})
 
 OnDurable = Callable[[dict[str, int]], None]
 
@@ -142,7 +143,7 @@ async def operate(
     from crypto_lake.watch.serve import Server
 
     config = loaded.config.collector
-    server = Server(collector.snapshot, config.listen, config.port)
+    server = Server(collector.snapshot, config.listen, config.port, layout)
     hangup = asyncio.Event()
     stopped_by: list[str] = []
 
@@ -169,6 +170,8 @@ async def operate(
         # A collector that may not run (locked) says so at once; before that nothing of another's is touched.
         await asyncio.wait([running], timeout=0.2)
         watchers: list[asyncio.Task[None]] = []
+        # As the heartbeat: under `run` that one does it, so that a dead collector is told, too.
+        alerts = _alerts(loaded, layout) if heartbeat and not running.done() else None
         try:
             if not running.done():
                 try:
@@ -195,6 +198,8 @@ async def operate(
             for watcher in watchers:
                 watcher.cancel()
             await asyncio.gather(*watchers, return_exceptions=True)
+            if alerts is not None:
+                await asyncio.to_thread(alerts.stop)
             await server.close()
     if not stopped_by:
         raise CommandError(f"the collector ended by itself: {reason}")
@@ -235,6 +240,16 @@ def _heartbeat(layout: Layout) -> Callable[[], Coroutine[Any, Any, object]]:
 
     writer = HeartbeatWriter(layout)
     return lambda: asyncio.to_thread(writer.beat, locked=True)
+
+
+def _alerts(loaded: Loaded, layout: Layout) -> AlertLoop:
+    """Started: it reads what this process leaves on the disk, in a thread of its own."""
+    from crypto_lake.cli.alerts import settings_of
+    from crypto_lake.watch.alerts_loop import AlertLoop
+
+    loop = AlertLoop(layout, settings_of(loaded.config))
+    loop.start()
+    return loop
 
 
 class ConfigFollower:

@@ -22,7 +22,9 @@ from crypto_lake.cli.supervisor import Part, Supervisor, reap_strangers
 
 if TYPE_CHECKING:
     from crypto_lake.config.load import Loaded
+    from crypto_lake.config.schema import Config
     from crypto_lake.lake.layout import Layout
+    from crypto_lake.watch.alerts_loop import AlertLoop
     from crypto_lake.watch.status import LakeStatus
 
 log = logging.getLogger("crypto_lake.cli.run")
@@ -30,6 +32,7 @@ log = logging.getLogger("crypto_lake.cli.run")
 # So that a child imports the same program, whatever the current folder holds (-P).
 PROGRAM_ARGV = (sys.executable, "-P", "-m", "crypto_lake.cli.main")
 TEST_TRANSFORM_SECONDS = 20.0
+UPKEEP_APART_SECONDS = 30.0
 LIVE_SECONDS = 1.0
 DISK_SECONDS, TEST_DISK_SECONDS = 10.0, 2.0
 HEARTBEAT_SECONDS = 60.0
@@ -56,8 +59,9 @@ class _DurationType(click.ParamType):
     "--for", "for_seconds", type=_DurationType(), help="Test mode: run so long, then show the bars. 2m, 90s."
 )
 @click.option("--simulate", is_flag=True, help="Collect from a simulated exchange, started on this machine.")
+@click.option("--report-durable", type=int, hidden=True, help="As of `collect`, to which it is handed on.")
 @setting_options
-def command(for_seconds: float | None, simulate: bool, **options: Any) -> int:
+def command(for_seconds: float | None, simulate: bool, report_durable: int | None, **options: Any) -> int:
     """Collect and transform on this machine, until SIGTERM or Ctrl-C.
 
     With --for it ends by itself and shows the bars; transformations are then every 20 seconds.
@@ -82,7 +86,13 @@ def command(for_seconds: float | None, simulate: bool, **options: Any) -> int:
         if told:
             shown.line(told)
         run = Run(
-            loaded, layout, shown, child_flags(loaded, options), for_seconds=for_seconds, simulate=simulate
+            loaded,
+            layout,
+            shown,
+            child_flags(loaded, options),
+            for_seconds=for_seconds,
+            simulate=simulate,
+            report_durable=report_durable,
         )
         code = asyncio.run(run.run())
     if for_seconds is not None and code == ExitCode.OK:
@@ -100,23 +110,59 @@ def child_flags(loaded: Loaded, options: dict[str, Any]) -> list[str]:
     return flags
 
 
-def parts_of(loaded: Loaded, flags: list[str], *, test_mode: bool) -> list[Part]:
+def parts_of(
+    loaded: Loaded, flags: list[str], *, test_mode: bool, report_durable: int | None = None
+) -> list[Part]:
     """The table of parts, in the order in which they are stopped."""
     config = loaded.config
     every = TEST_TRANSFORM_SECONDS if test_mode else config.transform.every_minutes * 60
+    reporting = () if report_durable is None else ("--report-durable", str(report_durable))
     return [
-        Part("collector", (*PROGRAM_ARGV, "collect", "--supervised", *flags), essential=True),
+        Part(
+            "collector",
+            (*PROGRAM_ARGV, "collect", "--supervised", *reporting, *flags),
+            essential=True,
+            pass_fds=() if report_durable is None else (report_durable,),
+        ),
         Part(
             "transformer",
             (
                 *(*PROGRAM_ARGV, "transform", "--data", config.data, "--exchange", config.collector.exchange),
                 *("--memory-mb", str(config.transform.memory_mb)),
+                *flags,
             ),
             every_seconds=every,
             first_seconds=min(every, TEST_TRANSFORM_SECONDS),
             stop_seconds=60.0,
         ),
+        *([] if test_mode else _upkeep_parts(config, flags)),
     ]
+
+
+def _upkeep_parts(config: Config, flags: list[str]) -> list[Part]:
+    """What moves finished hours on; not in test mode, which is over before an hour is. One after the other: `cleanup`
+    and `transform` share a lock, and what was uploaded may go."""
+    from crypto_lake.config.durations import parse_retention
+
+    found: list[Part] = []
+    after = TEST_TRANSFORM_SECONDS
+    for name, command, every_minutes, wanted in (
+        ("uploader", "upload", config.gcs.every_minutes, config.gcs.store_url),
+        ("publisher", "publish", config.gcs.every_minutes, config.gcs.store_url),
+        (
+            "cleaner",
+            "cleanup",
+            config.retention.every_minutes,
+            config.gcs.store_url or parse_retention(config.retention.raw) is not None,
+        ),
+    ):
+        if wanted:
+            after += UPKEEP_APART_SECONDS
+            argv = (*PROGRAM_ARGV, command, *flags)
+            found.append(
+                Part(name, argv, every_seconds=every_minutes * 60, first_seconds=after, stop_seconds=15.0)
+            )
+    return found
 
 
 def simulator_part(symbols: tuple[str, ...]) -> Part:
@@ -138,6 +184,7 @@ class Run:
     flags: list[str]
     for_seconds: float | None
     simulate: bool
+    report_durable: int | None = None
     _simulator_line: asyncio.Future[str] = field(init=False)
     _told: dict[str, str] = field(default_factory=dict)  # reason's code -> message
     _killed: bool = False
@@ -153,14 +200,22 @@ class Run:
             try:
                 if self.simulate:
                     self.flags += await self._start_simulator(stop)
-                parts = parts_of(self.loaded, self.flags, test_mode=self.for_seconds is not None)
+                parts = parts_of(
+                    self.loaded,
+                    self.flags,
+                    test_mode=self.for_seconds is not None,
+                    report_durable=self.report_durable,
+                )
                 self._announce()
                 for part in parts:
                     if not stop.is_set():
                         supervisor.add(part)
                 watcher = asyncio.create_task(self._watch())
+                alerts = self._alerts()
+                alerts.start()
                 code = await self._wait(stop)
                 self._stopping = True
+                await asyncio.to_thread(alerts.stop)  # that the collector ends now is no alert
                 for part in parts:
                     ended = await supervisor.stop(part.name)
                     if part.essential and code == ExitCode.OK and ended not in (None, 0) and not self._killed:
@@ -277,6 +332,13 @@ class Run:
     def _problem(self, text: str) -> None:
         """For the log; the console's handler shows it."""
         log.warning(text)
+
+    def _alerts(self) -> AlertLoop:
+        from crypto_lake.cli.alerts import settings_of
+        from crypto_lake.watch.alerts_loop import AlertLoop
+
+        expected = ("transform", "upload") if self.loaded.config.gcs.store_url else ("transform",)
+        return AlertLoop(self.layout, settings_of(self.loaded.config, expected_tasks=expected))
 
     def _beat_writer(self) -> Any:
         from crypto_lake.watch.heartbeat import HeartbeatWriter

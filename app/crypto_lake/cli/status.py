@@ -48,7 +48,9 @@ def text(status: LakeStatus) -> list[str]:
     from crypto_lake.watch.heartbeat import utc
     from crypto_lake.watch.status import transform_figures
 
-    lines = [f"{status.data}: {status.health}", *(f"  ! {reason.message}" for reason in status.reasons), ""]
+    lines = [f"{status.data}: {status.health}", *(f"  ! {reason.message}" for reason in status.reasons)]
+    lines += [f"  alert {alert.key} since {utc(alert.started_ns / 1e9)}" for alert in status.alerts]
+    lines.append("")
     collector, disk = status.collector, status.disk
     if collector is not None:
         state = "running" if collector.running else "not running"
@@ -79,6 +81,9 @@ def text(status: LakeStatus) -> list[str]:
     if status.transform is not None:
         lines.append("transform" + (f"   reported {age:.0f} s ago" if age is not None else ""))
         lines += [f"  {key}: {value}" for key, value in transform_figures(status.transform).items()]
+    for task, report in status.tasks.items():
+        state = "runs, or died" if not report.ended_ns else "ok" if report.ok else f"failed: {report.problem}"
+        lines.append(f"task        {task} {state}; last ok {utc(report.last_ok_ns / 1e9) or 'never'}")
     lines.append(
         f"raw         {disk.raw_files:,} files, {size(disk.raw_bytes)} ({disk.raw_open_files} being written)"
     )

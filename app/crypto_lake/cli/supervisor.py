@@ -31,6 +31,7 @@ class Part:
     essential: when it can't run, nothing else is worth running.
     again: False where another start would not be the same; its end is the end of the whole.
     stop_seconds: from SIGTERM until it is killed.
+    pass_fds: descriptors that it is given beside its standard ones.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Part:
     essential: bool = False
     again: bool = True
     stop_seconds: float = 30.0
+    pass_fds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,10 @@ def what_next(part: Part, code: int, ran_seconds: float, failures: int) -> Next:
         return Next("end", problem=ended)
     if code == 0 and part.every_seconds is not None:
         return Next("start", max(0.0, part.every_seconds - ran_seconds))
+    if (
+        code == ExitCode.GAPS and part.every_seconds is not None
+    ):  # it did its work, and found what a person must see
+        return Next("start", max(0.0, part.every_seconds - ran_seconds), f"{ended}; see what it said")
     if code == ExitCode.USAGE:  # it would say the same again
         return Next("end" if part.essential else "leave", problem=f"{ended}; it is not started again")
     if code == ExitCode.UNAVAILABLE and part.essential and failures == 1 and ran_seconds < SETTLED_SECONDS:
@@ -195,6 +201,7 @@ class Supervisor:
             stderr=asyncio.subprocess.PIPE,
             limit=_LINE_LIMIT_BYTES,
             process_group=0,
+            pass_fds=part.pass_fds,
             env=os.environ | {PARENT_VARIABLE: str(os.getpid())},
         )
         state.process, state.starts, state.last_code = process, state.starts + 1, None

@@ -24,3 +24,8 @@ def parse_duration(text: str) -> float:
             f"{text!r} is not a duration; expected a number and s, m, h, d or w: 90s, 7d"
         )
     return sum(float(number) * _SECONDS[unit] for number, unit in pieces)
+
+
+def parse_retention(text: str) -> float | None:
+    """A duration in seconds, or None for `never`: kept for good."""
+    return None if text.strip().lower() == "never" else parse_duration(text)

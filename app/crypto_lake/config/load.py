@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from crypto_lake.config.durations import InvalidDurationError, parse_duration
+from crypto_lake.config.durations import InvalidDurationError, parse_retention
 from crypto_lake.config.schema import LOG_LEVELS, SECRETS, Condition, Config
 from crypto_lake.config.sources import (
     Layer,
@@ -20,6 +20,7 @@ from crypto_lake.config.sources import (
     read_yaml,
 )
 from crypto_lake.config.tree import flatten, leaves, nest
+from crypto_lake.model import alerting
 from crypto_lake.model.symbols import InvalidSymbolError, nearest, validate_symbol
 
 DEFAULT_FILE = "config.yml"
@@ -137,7 +138,7 @@ def check(config: Config) -> list[tuple[str, str]]:
             found.append(("collector.symbols", f"{symbol} stands twice"))
         seen.add(symbol)
     for path, values in (("collector.symbols", collector.symbols), ("collector.streams", collector.streams)):
-        if not values:
+        if not values and not (collector.idle and path == "collector.symbols"):
             found.append((path, "is empty; name at least one"))
     if len(set(collector.streams)) < len(collector.streams):
         found.append(("collector.streams", "names a stream twice"))
@@ -146,14 +147,22 @@ def check(config: Config) -> list[tuple[str, str]]:
         ("collector.endpoint.rest", collector.endpoint.rest, ("https", "http")),
         ("alerting.webhook_url", config.alerting.webhook_url, ("https", "http")),
     ):
-        problem = _address_problem(address, schemes, bare=path.startswith("collector."))
+        problem = _address_problem(
+            address, schemes, bare=path.startswith("collector."), secret=path in SECRETS
+        )
         if problem:
             found.append((path, problem))
+    found += [("alerting.conditions", problem) for problem in alerting.problems(config.alerting.conditions)]
     try:
-        if parse_duration(config.retention.raw) <= 0:
+        kept_seconds = parse_retention(config.retention.raw)
+        if kept_seconds is not None and kept_seconds <= 0:
             found.append(("retention.raw", "must be more than nothing"))
     except InvalidDurationError as error:
-        found.append(("retention.raw", str(error)))
+        found.append(("retention.raw", f"{error}, or never"))
+    if config.gcs.url and not config.gcs.url.startswith(("gs://", "file:///")):  # the store looks closer
+        found.append(("gcs.url", "expected gs://bucket, gs://bucket/prefix or file:///folder"))
+    if config.disk.shed_percent > config.disk.stop_derived_percent:
+        found.append(("disk.shed_percent", "must not be above disk.stop_derived_percent"))
     for path, level in (("logging.console", config.logging.console), ("logging.file", config.logging.file)):
         if level not in LOG_LEVELS:
             found.append((path, f"{level} is no level; expected one of {', '.join(LOG_LEVELS)}"))
@@ -166,7 +175,7 @@ def check(config: Config) -> list[tuple[str, str]]:
     return found
 
 
-def _address_problem(address: str, schemes: tuple[str, ...], *, bare: bool) -> str:
+def _address_problem(address: str, schemes: tuple[str, ...], *, bare: bool, secret: bool) -> str:
     """Why this is no address of these schemes, or nothing. The address itself is not repeated: it may be secret."""
     if not address:
         return ""
@@ -174,7 +183,7 @@ def _address_problem(address: str, schemes: tuple[str, ...], *, bare: bool) -> s
         parts = urlsplit(address)
         _ = parts.port  # raises where it is no number
     except ValueError as error:
-        return f"is no address: {error}"
+        return "is no address" if secret else f"is no address: {error}"  # which quotes pieces of it
     if parts.scheme not in schemes or not parts.hostname:
         return f"expected an address such as {schemes[0]}://host:port"
     if bare and (parts.path.strip("/") or parts.query):

@@ -20,6 +20,7 @@ SECRETS: Final = frozenset({"alerting.webhook_url"})
 
 Positive = Annotated[float, Meta(gt=0)]
 Bytes = Annotated[int, Meta(gt=0)]
+Percent = Annotated[float, Meta(gt=0, le=100)]
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -38,6 +39,7 @@ class Endpoint(Section, frozen=True):
 class CollectorConfig(Section, frozen=True):
     exchange: str = "binance"
     symbols: tuple[str, ...] = DEFAULT_SYMBOLS
+    idle: bool = False  # symbols may be empty: a shard that has none
     streams: tuple[Stream, ...] = (Stream.TRADE, Stream.BOOK_TICKER)
     endpoint: Endpoint = Endpoint()
     # "exchange": follow the time and speed of a simulator.
@@ -54,7 +56,9 @@ class CollectorConfig(Section, frozen=True):
     rotate_seconds: Positive = 60.0
     # How long a missing id may still come before it is a hole.
     hole_grace_seconds: Annotated[float, Meta(ge=0)] = 5.0
-    queue_bytes: Bytes = 64 * 1024 * 1024  # received and not yet written; above it reading pauses
+    queue_bytes: Bytes = (
+        64 * 1024 * 1024
+    )  # received and not yet fsynced; above it reading pauses for up to 10 s
     # HTTP for /metrics, /status, /healthz, /readyz. Port 0: any free one, told by `status`; -1: none.
     listen: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=-1, le=65535)] = 9464
@@ -66,27 +70,60 @@ class TransformConfig(Section, frozen=True):
 
 
 class RetentionConfig(Section, frozen=True):
-    raw: str = "7d"
+    raw: str = "7d"  # or never
+    every_minutes: Positive = 60.0
 
 
 class GcsConfig(Section, frozen=True):
+    """The bucket. Nothing is uploaded where there is none."""
+
     bucket_name: str = ""
     prefix: str = ""
-    upload_retention_days: Annotated[int, Meta(ge=0)] = 7
+    url: str = ""  # gs://bucket/prefix or file:///folder; it goes before the two above
+    every_minutes: Positive = 60.0
+    workers: Annotated[int, Meta(ge=1, le=64)] = 4
+    bandwidth_mb_per_s: Annotated[float, Meta(ge=0)] = 0.0  # 10^6 bytes; 0: no limit
+    # How long bars stay here once they are published and verified; 0: for good.
+    upload_retention_days: Annotated[int, Meta(ge=0)] = 0
+
+    @property
+    def store_url(self) -> str:
+        """The bucket as a URL, "" where there is none."""
+        if self.url or not self.bucket_name:
+            return self.url
+        name = self.bucket_name.removeprefix("gs://").strip("/")
+        prefix = self.prefix.strip("/")
+        return f"gs://{name}/{prefix}" if prefix else f"gs://{name}"
+
+
+class DiskConfig(Section, frozen=True):
+    """What happens as the disk fills. Percentages of the file system, or of `limit_gb` where that is set."""
+
+    shed_percent: Percent = 90.0
+    stop_derived_percent: Percent = 95.0
+    limit_gb: Annotated[float, Meta(ge=0)] = (
+        0.0  # what this lake may take of a shared disk, in 10^9 bytes; 0: all
+    )
 
 
 class Condition(Section, frozen=True):
-    type: Literal["disk_usage", "data_gap", "collector_down", "transform_late", "clock_offset", "quarantine"]
+    """Changes one condition of model.alerting; those that no entry names are on, with their defaults."""
+
+    type: str
+    enabled: bool = True
     threshold: float | None = None
     threshold_minutes: float | None = None
+    threshold_hours: float | None = None
 
 
 class AlertingConfig(Section, frozen=True):
     webhook_url: str = ""
-    conditions: tuple[Condition, ...] = (
-        Condition(type="disk_usage", threshold=80),
-        Condition(type="data_gap", threshold_minutes=5),
-    )
+    webhook_url_file: str = ""  # a file that holds it (a mounted secret), read at each sending; it goes first
+    format: Literal["auto", "json", "slack", "discord"] = "auto"
+    name: str = ""  # how alerts call this lake; empty: its data directory
+    repeat_minutes: Positive = 60.0  # at most one message so often for each condition and subject
+    every_seconds: Annotated[float, Meta(ge=0.1)] = 15.0
+    conditions: tuple[Condition, ...] = ()
 
 
 class LoggingConfig(Section, frozen=True):
@@ -102,5 +139,6 @@ class Config(Section, frozen=True):
     transform: TransformConfig = TransformConfig()
     retention: RetentionConfig = RetentionConfig()
     gcs: GcsConfig = GcsConfig()
+    disk: DiskConfig = DiskConfig()
     alerting: AlertingConfig = AlertingConfig()
     logging: LoggingConfig = LoggingConfig()

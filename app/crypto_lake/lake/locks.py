@@ -6,13 +6,14 @@ import fcntl
 import os
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
-LockName = Literal["capture", "transform", "upload", "cleanup"]
+LockName = Literal["capture", "transform", "upload", "cleanup", "alerts"]
 
 _LOOKS, _LOOK_SECONDS = 5, 0.02
+_HOLDER_BYTES = 16
 
 
 class LockHeldError(RuntimeError):
@@ -32,13 +33,14 @@ def hold(locks: Path, name: LockName) -> Generator[None]:
         try:
             _take(descriptor)
         except BlockingIOError:
-            holder = os.pread(descriptor, 64, 0).decode(errors="replace").strip() or "unknown"
+            holder = os.pread(descriptor, _HOLDER_BYTES, 0).decode(errors="replace").strip() or "unknown"
             raise LockHeldError(
                 f"{path.parents[2]} is in use: process {holder} holds the lock '{name}'. "
                 f"One {name} runs per data directory; stop that one or give this one another --data."
             ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+        # For whoever asks. Over what stood there, so that a full disk has room for it; without it the lock holds too.
+        with suppress(OSError):
+            os.pwrite(descriptor, (b"%d\n" % os.getpid()).ljust(_HOLDER_BYTES), 0)
         yield
     finally:
         os.close(descriptor)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,14 +28,35 @@ class DiskFigures(msgspec.Struct, frozen=True):
     lake_bytes: int
     total_bytes: int
     free_bytes: int
+    total_inodes: int = 0  # 0: the file system has no such limit
+    free_inodes: int = 0
 
     @property
     def used_percent(self) -> float:
         """Of the file system, by whomever."""
         return 100.0 * (1 - self.free_bytes / self.total_bytes) if self.total_bytes else 0.0
 
+    @property
+    def used_inodes_percent(self) -> float:
+        return 100.0 * (1 - self.free_inodes / self.total_inodes) if self.total_inodes else 0.0
+
 
 NOTHING = DiskFigures(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+
+
+def space_of(root: Path) -> DiskFigures:
+    """Only the file system's figures, which cost one call however many files there are; the others are 0.
+
+    Free is what a user who is not root may still take.
+    """
+    seen = os.statvfs(_existing(root))
+    return msgspec.structs.replace(
+        NOTHING,
+        total_bytes=seen.f_frsize * seen.f_blocks,
+        free_bytes=seen.f_frsize * seen.f_bavail,
+        total_inodes=seen.f_files,
+        free_inodes=seen.f_favail,
+    )
 
 
 class _Rows(msgspec.Struct):
@@ -72,7 +92,7 @@ class DiskScanner:
                 counted = self._rows_of(Path(entry.path))
                 rows += counted or 0
                 uncounted += counted is None
-        space = shutil.disk_usage(_existing(root))
+        space = space_of(root)
         return DiskFigures(
             raw_files=raw_files,
             raw_open_files=raw_open,
@@ -83,8 +103,10 @@ class DiskScanner:
             parquet_files_uncounted=uncounted,
             last_bars_ns=last_bars_ns,
             lake_bytes=lake_bytes,
-            total_bytes=space.total,
-            free_bytes=space.free,
+            total_bytes=space.total_bytes,
+            free_bytes=space.free_bytes,
+            total_inodes=space.total_inodes,
+            free_inodes=space.free_inodes,
         )
 
     def _rows_of(self, bars: Path) -> int | None:

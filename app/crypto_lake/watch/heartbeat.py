@@ -9,11 +9,22 @@ import msgspec
 
 from crypto_lake.lake import durable
 from crypto_lake.lake.layout import Layout
+from crypto_lake.lake.tasks import TaskReport
 from crypto_lake.watch.disk import DiskScanner
+from crypto_lake.watch.page import markdown
 from crypto_lake.watch.read import observe
-from crypto_lake.watch.status import LakeStatus, Limits, judge, transform_figures
+from crypto_lake.watch.status import LakeStatus, Limits, judge
 
 INTERVAL_SECONDS = 60.0
+
+
+class TaskBeat(msgspec.Struct, frozen=True):
+    """A task's last run: `ok`, `failed`, or `running` (or it died in it)."""
+
+    state: str
+    last_ok_at: str | None
+    failures: int  # in a row
+    problem: str
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
@@ -40,6 +51,9 @@ class Heartbeat(msgspec.Struct, frozen=True):
     last_trade_at: str | None
     last_bars_at: str | None
     transform_age_seconds: float | None
+    alerts: list[str] = []  # keys of those that fire
+    disk_full_in_seconds: float | None = None  # at the rate of the last hours; None: never, or not known yet
+    tasks: dict[str, TaskBeat] = {}
 
 
 def heartbeat(status: LakeStatus) -> Heartbeat:
@@ -68,6 +82,18 @@ def heartbeat(status: LakeStatus) -> Heartbeat:
         last_trade_at=utc(last_trade_us / 1e6),
         last_bars_at=utc(disk.last_bars_ns / 1e9),
         transform_age_seconds=_rounded(status.transform_age_seconds),
+        alerts=[alert.key for alert in status.alerts],
+        disk_full_in_seconds=_rounded(status.disk_full_in_seconds),
+        tasks={name: _task(report) for name, report in status.tasks.items()},
+    )
+
+
+def _task(report: TaskReport) -> TaskBeat:
+    return TaskBeat(
+        "running" if not report.ended_ns else "ok" if report.ok else "failed",
+        utc(report.last_ok_ns / 1e9),
+        report.failures,
+        report.problem,
     )
 
 
@@ -80,43 +106,6 @@ def utc(seconds: float) -> str | None:
     if not seconds:
         return None
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def markdown(status: LakeStatus) -> str:
-    """health.md: the same to read. Pure."""
-    beat = heartbeat(status)
-    lines = [f"# Lake {status.data}: {beat.status}", "", f"As of {beat.timestamp}.", ""]
-    lines += [f"- {reason}" for reason in beat.reasons] or ["Nothing to report."]
-    lines += [
-        "",
-        "| | |",
-        "|---|---|",
-        f"| collector | {_cell(beat.collector)} (process {_cell(beat.pid)}) |",
-        f"| streams live | {beat.streams_live} of {status.collector.streams if status.collector else 0} |",
-        f"| messages since start | {beat.messages:,} |",
-        f"| gaps open | {beat.holes_open} ({beat.ids_missing:,} trades missing) |",
-        f"| quarantined messages | {beat.quarantined:,} |",
-        f"| last trade | {_cell(beat.last_trade_at)} |",
-        f"| bars written | {_cell(beat.last_bars_at)} ({beat.parquet_rows:,} rows in {beat.parquet_files} files) |",
-        f"| raw files | {beat.raw_files:,} |",
-        f"| disk | {beat.disk_usage_gb:.3f} GB used by the lake, {beat.disk_free_gb:.1f} GB free |",
-    ]
-    if status.symbols:
-        lines += ["", "| symbol | messages | last trade | gaps | trades missing |", "|---|--:|---|--:|--:|"]
-        lines += [
-            f"| {symbol.symbol} | {symbol.messages:,} | {_cell(utc(symbol.last_trade_time_us / 1e6))} "
-            f"| {symbol.holes_open} | {symbol.ids_missing:,} |"
-            for symbol in status.symbols
-        ]
-    figures = transform_figures(status.transform)
-    if figures:
-        lines += ["", "## Last transformation", ""]
-        lines += [f"- {key}: {_cell(value)}" for key, value in figures.items()]
-    return "\n".join(lines) + "\n"
-
-
-def _cell(value: object) -> str:
-    return "–" if value is None else str(value).replace("|", "\\|").replace("\n", " ")
 
 
 class HeartbeatWriter:

@@ -12,6 +12,7 @@ import logging.handlers
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -92,6 +93,9 @@ class SharedRotatingFileHandler(logging.handlers.RotatingFileHandler):
         """Open the file anew where another process has moved ours away."""
         if self.stream is None:
             return
+        if self.stream.closed:  # by a rollover that failed
+            self.stream = self._open()
+            return
         ours = os.fstat(self.stream.fileno())
         try:
             there = os.stat(self.baseFilename)  # noqa: PTH116  # the handler keeps it as text
@@ -99,7 +103,9 @@ class SharedRotatingFileHandler(logging.handlers.RotatingFileHandler):
         except FileNotFoundError:
             same = False
         if not same:
-            self.stream.close()
+            stream, self.stream = self.stream, None  # pyright: ignore[reportAttributeAccessIssue]
+            with suppress(OSError):  # its last lines do not fit on the disk
+                stream.close()
             self.stream = self._open()
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
@@ -155,5 +161,6 @@ def shut_down() -> None:
     root = logging.getLogger()
     for handler in [handler for handler in root.handlers if handler.get_name() == OURS]:
         root.removeHandler(handler)
-        handler.close()
+        with suppress(OSError):
+            handler.close()
     logging.captureWarnings(capture=False)

@@ -22,6 +22,12 @@ CONNECTION_STATES = ("connecting", "subscribing", "live", "closing")
 _STREAM_COUNTERS: tuple[tuple[str, str, Callable[[StreamSnapshot], float]], ...] = (
     ("stream_messages", "Messages received.", lambda s: s.messages),
     ("stream_bytes", "Bytes of messages received, as the exchange sent them.", lambda s: s.bytes),
+    (
+        "stream_lost_messages",
+        "Messages received that could not be written; the ledger has the ids of the trades.",
+        lambda s: s.lost_messages,
+    ),
+    ("stream_lost_bytes", "Bytes of these messages.", lambda s: s.lost_bytes),
 )
 _STREAM_GAUGES: tuple[tuple[str, str, Callable[[StreamSnapshot], float]], ...] = (
     (
@@ -78,10 +84,13 @@ _WRITER_COUNTERS: tuple[tuple[str, str, Callable[[WriterSnapshot], float]], ...]
     ("writer_parts", "Parts begun.", lambda w: w.parts),
     ("writer_fsyncs", "Rounds of fsync.", lambda w: w.fsyncs),
     ("writer_errors", "Writes or fsyncs that failed.", lambda w: w.write_errors),
+    ("writer_troubles", "How often nothing could be written or fsynced for a while.", lambda w: w.troubles),
 )
 _WRITER_GAUGES: tuple[tuple[str, str, Callable[[WriterSnapshot], float]], ...] = (
-    ("writer_queue_bytes", "Received and not yet written.", lambda w: w.queue_bytes),
+    ("writer_queue_bytes", "Received and not yet fsynced.", lambda w: w.queue_bytes),
     ("writer_queue_limit_bytes", "Where reading pauses.", lambda w: w.queue_limit_bytes),
+    ("writer_in_trouble", "1 while nothing can be written or fsynced.", lambda w: float(bool(w.trouble))),
+    ("writer_reserve_bytes", "Room held for what must be written to a full disk.", lambda w: w.reserve_bytes),
     (
         "writer_fsync_interval_max_seconds",
         "Greatest time between two rounds of fsync in the last minute: what a power loss may cost.",
@@ -108,20 +117,20 @@ _WRITER_GAUGES: tuple[tuple[str, str, Callable[[WriterSnapshot], float]], ...] =
 def families(snapshot: CollectorSnapshot) -> Iterator[Metric]:
     """The snapshot as metrics. Pure."""
     exchange = snapshot.exchange
-    yield _gauge("collector_info", "Which collector this is.", ["collector", "version"], [
+    yield gauge_of("collector_info", "Which collector this is.", ["collector", "version"], [
         ([snapshot.collector, snapshot.version], 1.0)
     ])  # fmt: skip
-    yield _single(
+    yield single(
         "collector_start_timestamp_seconds",
         "When it started, by the lake's clock.",
         snapshot.started_ns / 1e9,
     )
-    yield _single(
+    yield single(
         "clock_offset_seconds",
         "The exchange's clock minus ours; 0: not measured yet.",
         (snapshot.clock_offset_us or 0) / 1e6,
     )
-    yield _single(
+    yield single(
         "clock_round_trip_seconds",
         "Round trip of that measurement.",
         (snapshot.clock_round_trip_us or 0) / 1e6,
@@ -129,68 +138,68 @@ def families(snapshot: CollectorSnapshot) -> Iterator[Metric]:
     stream_labels = ["exchange", "symbol", "stream"]
     for name, text, value in _STREAM_COUNTERS:
         rows = [([exchange, s.symbol, s.kind], value(s)) for s in snapshot.streams]
-        yield _counter(name, text, stream_labels, rows)
+        yield counter_of(name, text, stream_labels, rows)
     for name, text, value in (*_STREAM_GAUGES, *_LATENCY_GAUGES):
         rows = [([exchange, s.symbol, s.kind], float(value(s) or 0)) for s in snapshot.streams]
-        yield _gauge(name, text, stream_labels, rows)
+        yield gauge_of(name, text, stream_labels, rows)
     for name, text, value in _SYMBOL_COUNTERS:
-        yield _counter(
+        yield counter_of(
             name, text, ["exchange", "symbol"], [([exchange, s.symbol], value(s)) for s in snapshot.symbols]
         )
     for name, text, value in _SYMBOL_GAUGES:
-        yield _gauge(
+        yield gauge_of(
             name, text, ["exchange", "symbol"], [([exchange, s.symbol], value(s)) for s in snapshot.symbols]
         )
     states: dict[str, int] = dict.fromkeys(CONNECTION_STATES, 0)
     for connection in snapshot.connections:
         states[connection.state] = states.get(connection.state, 0) + 1
-    yield _gauge(
+    yield gauge_of(
         "connections",
         "Connections by state.",
         ["exchange", "state"],
         [([exchange, s], n) for s, n in states.items()],
     )
     ends: dict[str, int] = dict.fromkeys((reason.value for reason in Reason), 0) | snapshot.outcomes
-    yield _counter(
+    yield counter_of(
         "connection_ends",
         "Connections that ended, by outcome.",
         ["exchange", "outcome"],
         [([exchange, o], n) for o, n in ends.items()],
     )
-    yield _counter(
+    yield counter_of(
         "reconnects",
         "Connections opened again after an unplanned end.",
         ["exchange"],
         [([exchange], snapshot.reconnects)],
     )
     # Reasons of the quarantine are free text: the sum alone is bounded.
-    yield _counter(
+    yield counter_of(
         "quarantined_messages",
         "Messages put into quarantine.",
         ["exchange"],
         [([exchange], sum(snapshot.quarantined.values()))],
     )
     for name, text, value in _WRITER_COUNTERS:
-        yield _counter(name, text, [], [([], value(snapshot.writer))])
+        yield counter_of(name, text, [], [([], value(snapshot.writer))])
     for name, text, value in _WRITER_GAUGES:
-        yield _single(name, text, value(snapshot.writer))
+        yield single(name, text, value(snapshot.writer))
 
 
 Rows = list[tuple[list[str], float]]
 
 
-def _gauge(name: str, text: str, labels: list[str], rows: Rows) -> Metric:
+def gauge_of(name: str, text: str, labels: list[str], rows: Rows) -> Metric:
     family = GaugeMetricFamily(f"crypto_lake_{name}", text, labels=labels)
     for values, number in rows:
         family.add_metric(values, number)
     return family
 
 
-def _single(name: str, text: str, number: float) -> Metric:
-    return _gauge(name, text, [], [([], number)])
+def single(name: str, text: str, number: float) -> Metric:
+    return gauge_of(name, text, [], [([], number)])
 
 
-def _counter(name: str, text: str, labels: list[str], rows: Rows) -> Metric:
+def counter_of(name: str, text: str, labels: list[str], rows: Rows) -> Metric:
     family = CounterMetricFamily(f"crypto_lake_{name}", text, labels=labels)
     for values, number in rows:
         family.add_metric(values, number)
@@ -198,22 +207,29 @@ def _counter(name: str, text: str, labels: list[str], rows: Rows) -> Metric:
 
 
 class SnapshotMetrics(Collector):
-    """Takes a snapshot at each scrape."""
+    """Takes a snapshot at each scrape, and what `more` gives."""
 
-    def __init__(self, take: Callable[[], CollectorSnapshot]) -> None:
+    def __init__(
+        self, take: Callable[[], CollectorSnapshot], more: Callable[[], Iterator[Metric]] | None = None
+    ) -> None:
         self._take = take
+        self._more = more
 
     def collect(self) -> Iterator[Metric]:
-        return families(self._take())
+        yield from families(self._take())
+        if self._more is not None:
+            yield from self._more()
 
     def describe(self) -> list[Metric]:
         return []  # else registering would take a snapshot before there is one
 
 
-def registry_of(take: Callable[[], CollectorSnapshot]) -> CollectorRegistry:
-    """A registry with the snapshot's metrics and those of the process (CPU, memory, open files)."""
+def registry_of(
+    take: Callable[[], CollectorSnapshot], more: Callable[[], Iterator[Metric]] | None = None
+) -> CollectorRegistry:
+    """A registry with the snapshot's metrics, what `more` gives, and the process's (CPU, memory, open files)."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(SnapshotMetrics(take))
+    registry.register(SnapshotMetrics(take, more))
     ProcessCollector(registry=registry)
     return registry
 

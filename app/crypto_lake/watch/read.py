@@ -10,10 +10,13 @@ from typing import Any
 import msgspec
 
 from crypto_lake.capture.snapshot import CollectorSnapshot
-from crypto_lake.lake import durable, locks
+from crypto_lake.lake import durable, locks, tasks
 from crypto_lake.lake.layout import Layout
+from crypto_lake.watch.alerts_file import firing, read_alerts
 from crypto_lake.watch.disk import DiskFigures
 from crypto_lake.watch.status import Observation
+
+ALERTS_FRESH_SECONDS = 180.0
 
 _snapshots = msgspec.json.Decoder(CollectorSnapshot)
 
@@ -65,6 +68,9 @@ def observe(layout: Layout, disk: DiskFigures, *, locked: bool | None = None) ->
             locked = locks.is_held(layout.locks, "capture")
         except OSError:  # not ours to open
             locked = None
+    alerts, _ = read_alerts(layout)  # one that can't be read is told by who watches
+    # It is written once a minute at least. What nobody has looked at since tells nothing of now.
+    fresh = abs(time.time() - alerts.updated_ns / 1e9) < ALERTS_FRESH_SECONDS
     return Observation(
         taken_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         data=str(layout.root),
@@ -75,4 +81,7 @@ def observe(layout: Layout, disk: DiskFigures, *, locked: bool | None = None) ->
         transform_age_seconds=transform_age,
         disk=disk,
         snapshot_problem=problem,
+        tasks=tasks.read(layout),
+        alerts=firing(alerts) if fresh else (),
+        disk_full_in_seconds=alerts.disk_full_in_seconds if fresh else None,
     )

@@ -11,7 +11,11 @@ import msgspec
 from aiohttp import web
 
 from crypto_lake.capture.snapshot import CollectorSnapshot
+from crypto_lake.lake import tasks
+from crypto_lake.lake.layout import Layout
+from crypto_lake.watch.alerts_file import firing, read_alerts
 from crypto_lake.watch.metrics import CONTENT_TYPE, registry_of, render
+from crypto_lake.watch.metrics_state import state_families
 from crypto_lake.watch.status import SCHEMA, judge_running
 
 log = logging.getLogger(__name__)
@@ -25,14 +29,15 @@ class SnapshotSource(Protocol):
     def snapshot(self) -> CollectorSnapshot: ...
 
 
-def application(take: Callable[[], CollectorSnapshot]) -> web.Application:
+def application(take: Callable[[], CollectorSnapshot], layout: Layout | None = None) -> web.Application:
     """The four pages.
 
     /healthz answers while the loop turns: a probe that gets no answer has found one that does not.
     /readyz is 200 when all streams are live and what comes is being written, else 503 with the reasons.
-    /status is the snapshot with `schema`, `health` and `reasons` beside its own fields.
+    /status is the snapshot with `schema`, `health` and `reasons` beside its own fields. With a layout it has `tasks`
+    and `alerts`, too, and /metrics their figures: what the other processes of this lake left in `state/`.
     """
-    registry = registry_of(take)
+    registry = registry_of(take, (lambda: state_families(layout)) if layout else None)
 
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(body=render(registry), headers={"Content-Type": CONTENT_TYPE})
@@ -40,7 +45,10 @@ def application(take: Callable[[], CollectorSnapshot]) -> web.Application:
     async def status(_: web.Request) -> web.Response:
         snapshot = take()
         health, reasons = judge_running(snapshot)
-        document = {"schema": SCHEMA, "health": health, "reasons": reasons}
+        document: dict[str, object] = {"schema": SCHEMA, "health": health, "reasons": reasons}
+        if layout is not None:
+            alerts = firing(read_alerts(layout)[0])
+            document |= {"tasks": tasks.read(layout), "alerts": alerts}
         body = msgspec.json.encode(document | msgspec.structs.asdict(snapshot))
         return web.Response(body=body, content_type="application/json")
 
@@ -68,8 +76,11 @@ NOT_READY = frozenset({"not_subscribed", "not_writing", "write_errors"})
 class Server:
     """Serves until closed. `port` is the real one; -1 where none was asked for."""
 
-    def __init__(self, take: Callable[[], CollectorSnapshot], listen: str, port: int) -> None:
+    def __init__(
+        self, take: Callable[[], CollectorSnapshot], listen: str, port: int, layout: Layout | None = None
+    ) -> None:
         self._take = take
+        self._layout = layout
         self._listen = listen
         self._wanted = port
         self._runner: web.AppRunner | None = None
@@ -83,7 +94,7 @@ class Server:
         if self._wanted == NO_PORT:
             return
         self._runner = web.AppRunner(
-            application(self._take), access_log=None, handle_signals=False, shutdown_timeout=1.0
+            application(self._take, self._layout), access_log=None, handle_signals=False, shutdown_timeout=1.0
         )
         await self._runner.setup()
         try:

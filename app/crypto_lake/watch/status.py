@@ -11,17 +11,24 @@ from typing import Any, Literal
 import msgspec
 
 from crypto_lake.capture.snapshot import CollectorSnapshot
+from crypto_lake.lake.tasks import TaskReport
+from crypto_lake.model.alerting import Severity
 from crypto_lake.watch.disk import DiskFigures
+from crypto_lake.watch.reasons import CONDITION_OF, WHAT_TO_DO, Reason
 
 SCHEMA = 1
 Health = Literal["ok", "degraded", "down"]
 
 
-class Reason(msgspec.Struct, frozen=True):
-    """Why a lake is not ok. `code` is for programs and does not change; `message` is for people."""
+class AlertStatus(msgspec.Struct, frozen=True):
+    """An alert that fires. `last_sent_ns` 0: no message about it was delivered yet. Times are Unix ns."""
 
-    code: str
+    key: str
+    type: str
+    severity: Severity
     message: str
+    started_ns: int
+    last_sent_ns: int
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -72,6 +79,8 @@ class SymbolStatus(msgspec.Struct, frozen=True):
     last_trade_time_us: int
     holes_open: int
     ids_missing: int
+    last_trade_age_seconds: float | None = None  # by the lake's clock, when the collector last reported
+    lag_p95_ms: float | None = None  # receipt minus exchange time, of the last minute
 
 
 class LakeStatus(msgspec.Struct, frozen=True):
@@ -87,6 +96,9 @@ class LakeStatus(msgspec.Struct, frozen=True):
     transform: dict[str, Any] | None
     transform_age_seconds: float | None
     disk: DiskFigures
+    tasks: dict[str, TaskReport] = {}  # each task's last report
+    alerts: list[AlertStatus] = []  # what fires, as of the last look of whoever watches
+    disk_full_in_seconds: float | None = None  # at the rate of the last hours; None: never, or not known yet
 
 
 class Observation(msgspec.Struct, frozen=True):
@@ -105,6 +117,9 @@ class Observation(msgspec.Struct, frozen=True):
     transform_age_seconds: float | None
     disk: DiskFigures
     snapshot_problem: str | None = None
+    tasks: dict[str, TaskReport] = {}
+    alerts: tuple[AlertStatus, ...] = ()
+    disk_full_in_seconds: float | None = None
 
 
 def judge(seen: Observation, limits: Limits = Limits()) -> LakeStatus:  # noqa: B008  # it is frozen
@@ -132,18 +147,28 @@ def judge(seen: Observation, limits: Limits = Limits()) -> LakeStatus:  # noqa: 
     age, limit = seen.transform_age_seconds, limits.transform_age_seconds
     if limit is not None and age is not None and age > limit and not down:
         reasons.append(Reason("transform_late", f"the transformer last reported {_ago(age)}"))
+    # What fires and is no reason yet, such as an upload that fails, bears its type as its code.
+    told = {reason.code for reason in reasons} | {CONDITION_OF.get(reason.code, "") for reason in reasons}
+    reasons += [Reason(alert.type, alert.message) for alert in seen.alerts if alert.type not in told]
     return LakeStatus(
         schema=SCHEMA,
         taken_at=seen.taken_at,
         health="down" if down else "degraded" if reasons else "ok",
-        reasons=reasons,
+        reasons=_with_what_to_do(reasons),
         data=seen.data,
         collector=None if snapshot is None else _collector(snapshot, seen, running=not down),
         symbols=[] if snapshot is None else _symbols(snapshot),
         transform=seen.transform,
         transform_age_seconds=age,
         disk=seen.disk,
+        tasks=seen.tasks,
+        alerts=list(seen.alerts),
+        disk_full_in_seconds=seen.disk_full_in_seconds,
     )
+
+
+def _with_what_to_do(reasons: list[Reason]) -> list[Reason]:
+    return [msgspec.structs.replace(reason, do=WHAT_TO_DO.get(reason.code, "")) for reason in reasons]
 
 
 def _why_down(seen: Observation, limits: Limits) -> list[Reason]:
@@ -186,14 +211,19 @@ def running_reasons(snapshot: CollectorSnapshot, limits: Limits = Limits()) -> l
 
 def judge_running(snapshot: CollectorSnapshot, limits: Limits = Limits()) -> tuple[Health, list[Reason]]:  # noqa: B008
     """The collector by itself, as /status tells it: it runs, or nobody would ask."""
-    reasons = [*running_reasons(snapshot, limits), *_gap_reasons(snapshot)]
+    reasons = _with_what_to_do([*running_reasons(snapshot, limits), *_gap_reasons(snapshot)])
     return ("degraded" if reasons else "ok"), reasons
 
 
 def _writing_reasons(snapshot: CollectorSnapshot, limits: Limits) -> list[Reason]:
     writer, reasons = snapshot.writer, list[Reason]()
-    if writer.write_errors:
-        reasons.append(Reason("write_errors", f"{writer.write_errors} writes failed; see the log"))
+    if writer.trouble:
+        seconds = (
+            max(0.0, (snapshot.taken_ns - writer.trouble_since_ns) / 1e9) if writer.trouble_since_ns else 0.0
+        )
+        what = "the disk is full" if writer.trouble == "disk_full" else "writing fails"
+        lost = f"; {writer.lost_messages:,} messages were let go" if writer.lost_messages else ""
+        reasons.append(Reason("write_errors", f"{what} for {seconds:.0f} s now: {writer.last_error}{lost}"))
     # By the lake's clock, which may run faster than real time. What has no speed has no such limit.
     newest_ns = max((stream.last_received_ns for stream in snapshot.streams), default=0)
     behind_seconds = (newest_ns - max(writer.last_fsync_ns, snapshot.started_ns)) / 1e9
@@ -216,7 +246,9 @@ def _gap_reasons(snapshot: CollectorSnapshot) -> list[Reason]:
     missing = sum(symbol.ids_missing for symbol in with_holes)
     holes = sum(symbol.holes_open for symbol in with_holes)
     names = ", ".join(symbol.symbol for symbol in with_holes[:3]) + (" …" if len(with_holes) > 3 else "")
-    return [Reason("gaps", f"{missing} trades are missing in {holes} gaps ({names}); the ledger names them")]
+    gaps = "1 gap" if holes == 1 else f"{holes:,} gaps"
+    trades = "1 trade is" if missing == 1 else f"{missing:,} trades are"
+    return [Reason("gaps", f"{trades} missing in {gaps} ({names})")]
 
 
 def streams_live(snapshot: CollectorSnapshot) -> int:
@@ -257,8 +289,11 @@ def _collector(snapshot: CollectorSnapshot, seen: Observation, *, running: bool)
 
 def _symbols(snapshot: CollectorSnapshot) -> list[SymbolStatus]:
     messages: dict[str, int] = {}
+    lags_ms: dict[str, float] = {}
     for stream in snapshot.streams:
         messages[stream.symbol] = messages.get(stream.symbol, 0) + stream.messages
+        if stream.latency is not None:
+            lags_ms[stream.symbol] = max(stream.latency.p95_ms, lags_ms.get(stream.symbol, 0.0))
     return [
         SymbolStatus(
             symbol=symbol.symbol,
@@ -268,6 +303,12 @@ def _symbols(snapshot: CollectorSnapshot) -> list[SymbolStatus]:
             last_trade_time_us=symbol.last_trade_time_us,
             holes_open=symbol.holes_open,
             ids_missing=symbol.ids_missing,
+            last_trade_age_seconds=round(
+                max(0.0, snapshot.taken_ns / 1e9 - symbol.last_trade_time_us / 1e6), 1
+            )
+            if symbol.last_trade_time_us
+            else None,
+            lag_p95_ms=lags_ms.get(symbol.symbol),
         )
         for symbol in snapshot.symbols
     ]
@@ -282,9 +323,16 @@ def transform_figures(report: Mapping[str, Any] | None) -> dict[str, Any]:
     }
 
 
-def _ago(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """`90 s`, `12 min`, `5 h`, `3 d`."""
     if seconds < 120:
-        return f"{seconds:.0f} s ago"
+        return f"{seconds:.0f} s"
     if seconds < 2 * 3600:
-        return f"{seconds / 60:.0f} min ago"
-    return f"{seconds / 3600:.0f} h ago"
+        return f"{seconds / 60:.0f} min"
+    if seconds < 48 * 3600:
+        return f"{seconds / 3600:.0f} h"
+    return f"{seconds / 86400:.0f} d"
+
+
+def _ago(seconds: float) -> str:
+    return f"{duration(seconds)} ago"

@@ -5,18 +5,28 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shutil
 import socket
+import subprocess
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 from hypothesis import given, settings
 from prometheus_client.parser import text_string_to_metric_families
 from snapshots import connection, snapshot, snapshots, symbol, writer
 
 from crypto_lake.capture.snapshot import CollectorSnapshot
+from crypto_lake.lake import tasks
+from crypto_lake.lake.layout import Layout
+from crypto_lake.watch.alerts import AlertsState, Channel
+from crypto_lake.watch.alerts_file import alerts_path
+from crypto_lake.watch.conditions import Alert, ConditionState, Tracked
 from crypto_lake.watch.metrics import families, registry_of, render
+from crypto_lake.watch.metrics_state import state_families
 from crypto_lake.watch.serve import Server
 
 BASE_UNITS = ("_seconds", "_bytes")
@@ -24,11 +34,14 @@ BASE_UNITS = ("_seconds", "_bytes")
 OTHER_UNITS = re.compile(
     r"_(milliseconds|microseconds|nanoseconds|ms|us|ns|minutes|hours|days|kilobytes|megabytes|kb|mb|gb|percent)(_|$)"
 )
-BOUNDED_LABELS = {"exchange", "symbol", "stream", "state", "outcome", "collector", "version"}
+BOUNDED_LABELS = {"exchange", "symbol", "stream", "state", "outcome", "collector", "version", "type", "task"}
 
 
-def samples(taken: CollectorSnapshot) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    text = render(registry_of(lambda: taken)).decode()
+def samples(
+    taken: CollectorSnapshot, layout: Layout | None = None
+) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    more = (lambda: state_families(layout)) if layout else None
+    text = render(registry_of(lambda: taken, more)).decode()
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)
@@ -73,6 +86,36 @@ def test_figures_are_the_snapshots() -> None:
     assert read["crypto_lake_connection_ends_total", (("exchange", "binance"), ("outcome", "reset"))] == 4
 
 
+def test_what_the_state_says_is_in_the_metrics(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    report = tasks.begin(layout, "upload", 5 * 10**9)
+    tasks.end(layout, report, 7 * 10**9, "", {})
+    tasks.end(layout, tasks.begin(layout, "upload", 8 * 10**9), 9 * 10**9, "no bucket", {})
+    alert = Alert("data_gap:x", "data_gap", "x", "critical", "m.", 1, 1)
+    state = AlertsState(
+        conditions=ConditionState(tracked={"data_gap:x": Tracked(alert, 1)}),
+        channel=Channel(sent_total=3, failures_total=4),
+    )
+    alerts_path(layout).write_bytes(msgspec.json.encode(state))
+    read = samples(snapshot(), layout)
+    assert read["crypto_lake_alerts_firing", (("type", "data_gap"),)] == 1
+    assert read["crypto_lake_alerts_firing", (("type", "holes"),)] == 0
+    assert read["crypto_lake_alerts_sent_total", ()] == 3
+    assert read["crypto_lake_webhook_failures_total", ()] == 4
+    assert read["crypto_lake_task_last_ok_timestamp_seconds", (("task", "upload"),)] == 7
+    assert read["crypto_lake_task_consecutive_failures", (("task", "upload"),)] == 1
+    assert read["crypto_lake_task_last_ok_timestamp_seconds", (("task", "verify"),)] == 0
+
+
+def test_prometheus_own_check_has_nothing_to_say(tmp_path: Path) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed (Debian: prometheus)")
+    text = render(registry_of(snapshot, lambda: state_families(Layout(tmp_path))))
+    done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout + done.stderr) == (0, b"")
+
+
 def test_series_are_there_at_zero() -> None:
     read = samples(snapshot())
     assert read["crypto_lake_connection_ends_total", (("exchange", "binance"), ("outcome", "silent"))] == 0
@@ -83,10 +126,12 @@ def test_series_are_there_at_zero() -> None:
 
 
 def serving(
-    source: Callable[[], CollectorSnapshot], body: Callable[[aiohttp.ClientSession, str], Awaitable[None]]
+    source: Callable[[], CollectorSnapshot],
+    body: Callable[[aiohttp.ClientSession, str], Awaitable[None]],
+    layout: Layout | None = None,
 ) -> None:
     async def run() -> None:
-        server = Server(source, "127.0.0.1", 0)
+        server = Server(source, "127.0.0.1", 0, layout)
         await server.start()
         try:
             async with aiohttp.ClientSession() as session:
@@ -117,11 +162,26 @@ def test_the_pages() -> None:
     serving(snapshot, body)
 
 
+def test_the_pages_of_a_lake_tell_of_its_tasks(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    tasks.end(layout, tasks.begin(layout, "verify", 1), 2, "a.jsonl.zst differs at byte 7", {})
+
+    async def body(session: aiohttp.ClientSession, url: str) -> None:
+        async with session.get(f"{url}/status") as answer:
+            document = json.loads(await answer.read())
+            assert document["tasks"]["verify"]["problem"] == "a.jsonl.zst differs at byte 7"
+            assert document["alerts"] == []
+        async with session.get(f"{url}/metrics") as answer:
+            assert b'crypto_lake_task_consecutive_failures{task="verify"} 1.0' in await answer.read()
+
+    serving(snapshot, body, layout)
+
+
 @pytest.mark.parametrize(
     ("changes", "ready"),
     [
         ({"connections": [connection(state="connecting")]}, False),
-        ({"writer": writer(write_errors=1)}, False),
+        ({"writer": writer(write_errors=1, trouble="write_error")}, False),
         ({"symbols": [symbol("BTCUSDT", holes_open=1, ids_missing=1)]}, True),
         ({"clock_offset_us": 5_000_000}, True),
     ],

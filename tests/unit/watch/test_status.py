@@ -20,10 +20,15 @@ from crypto_lake.cli.progress import Rate, live_line
 from crypto_lake.cli.status import text
 from crypto_lake.lake import locks
 from crypto_lake.lake.layout import Layout
+from crypto_lake.lake.tasks import TaskReport
+from crypto_lake.watch.alerts import AlertsState
+from crypto_lake.watch.alerts_file import alerts_path
+from crypto_lake.watch.conditions import Alert, ConditionState, Tracked
 from crypto_lake.watch.disk import NOTHING, DiskScanner
-from crypto_lake.watch.heartbeat import HeartbeatWriter, heartbeat, markdown
+from crypto_lake.watch.heartbeat import HeartbeatWriter, heartbeat
+from crypto_lake.watch.page import markdown
 from crypto_lake.watch.read import observe, read_transform, transform_path, write_snapshot
-from crypto_lake.watch.status import Limits, Observation, judge, judge_running
+from crypto_lake.watch.status import AlertStatus, Limits, Observation, judge, judge_running
 
 ROOMY = msgspec.structs.replace(NOTHING, total_bytes=100, free_bytes=50)
 
@@ -60,7 +65,7 @@ def test_a_well_lake_is_ok() -> None:
         ({"connections": []}, "not_subscribed"),
         ({"streams": [], "connections": []}, "not_subscribed"),
         ({"clock_offset_us": -1_500_000}, "clock_offset"),
-        ({"writer": writer(write_errors=1)}, "write_errors"),
+        ({"writer": writer(write_errors=1, trouble="disk_full", trouble_since_ns=START_NS)}, "write_errors"),
         ({"writer": writer(queue_bytes=900)}, "queue"),
         ({"writer": writer(last_fsync_ns=START_NS - 5_000_000_000), "streams": [stream("BTCUSDT", "trade", last_received_ns=START_NS + 11_000_000_000)], "connections": [connection(1)]}, "not_writing"),
     ],
@@ -238,3 +243,42 @@ def test_looking_at_a_lock_keeps_nobody_from_taking_it(tmp_path: Path) -> None:
         with pytest.raises(locks.LockHeldError, match=f"process {os.getpid()} holds"):
             locks.hold(tmp_path, "capture").__enter__()
     assert not locks.is_held(tmp_path, "capture")
+
+
+def test_the_page_says_in_its_first_lines_what_is_wrong_and_what_to_do() -> None:
+    report = TaskReport("upload", START_NS, START_NS, ok=False, problem="no | bucket\nhere", failures=2)
+    alert = AlertStatus("upload_failed", "upload_failed", "warning", "the upload failed.", START_NS, 0)
+    observed = seen(
+        snapshot(symbols=[symbol("BTCUSDT", holes_open=1, ids_missing=7)]),
+        tasks={"upload": report},
+        alerts=(alert,),
+        disk_full_in_seconds=7200.0,
+    )
+    status = judge(observed)
+    assert (status.health, [r.code for r in status.reasons]) == ("degraded", ["gaps", "upload_failed"])
+    assert all(reason.do for reason in status.reasons if reason.code == "gaps")
+    page = markdown(status)
+    head = page.split("## Symbols")[0]
+    assert "7 trades are missing in 1 gap (BTCUSDT)" in head
+    assert "the ledger" in head
+    assert head.count("the upload failed.") == 1
+    assert "told nobody yet" in head
+    assert r"**failed** 2 times in a row: no \| bucket here" in page
+    assert "full in 2 h" in page
+    beat = heartbeat(status)
+    assert (beat.alerts, beat.disk_full_in_seconds) == (["upload_failed"], 7200.0)
+    assert (beat.tasks["upload"].state, beat.tasks["upload"].failures) == ("failed", 2)
+    well = markdown(judge(seen(snapshot())))
+    assert "Nothing needs to be done." in well
+
+
+def test_alerts_that_nobody_has_looked_at_since_are_not_told_as_of_now(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    layout.state.mkdir()
+    tracked = {"x": Tracked(Alert("x", "data_gap", "", "critical", "m.", 1, 1), 1)}
+    for age_seconds, there in ((10, 1), (600, 0)):
+        state = AlertsState(
+            updated_ns=time.time_ns() - age_seconds * 10**9, conditions=ConditionState(tracked=tracked)
+        )
+        alerts_path(layout).write_bytes(msgspec.json.encode(state))
+        assert len(observe(layout, ROOMY).alerts) == there
