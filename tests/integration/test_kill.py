@@ -1,6 +1,7 @@
 """kill -9 at any moment: what was acknowledged stays, and what was missed is named, to the id.
 
-The collector reports (symbol, id) after each fsync over a pipe that this process holds; that is the truth.
+`run` and all that it started are killed. The collector reports (symbol, id) after each fsync over a pipe that this
+process holds; that is the truth. CRYPTO_LAKE_KILLS: how often the long test kills.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 import os
 import random
 import signal
+import subprocess
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -23,8 +25,8 @@ from crypto_lake.lake.frames import Frame, read_frames
 from crypto_lake.lake.layout import Layout
 from crypto_lake.model.intervals import Interval, IntervalSet
 
-KILLS = 50
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "DOTUSDT")
+KILLS = int(os.environ.get("CRYPTO_LAKE_KILLS", "200"))
 
 
 def ids_on_disk(layout: Layout, symbol: str) -> IntervalSet:
@@ -42,13 +44,34 @@ def ids_on_disk(layout: Layout, symbol: str) -> IntervalSet:
     return ids
 
 
+def kill_all(process: subprocess.Popen[bytes]) -> None:
+    """kill -9 of `run` and of everything that it started: the collector first, so that none is asked to stop."""
+    process.send_signal(signal.SIGSTOP)  # else it would start a new one
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    for child in children:
+        os.kill(int(child), signal.SIGKILL)
+    process.kill()
+    assert children, "nothing ran that could be killed"
+    assert process.wait(30) == -signal.SIGKILL
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(300)
 def test_what_was_acknowledged_survives_and_what_was_missed_is_named(
     simulate: Callable[..., Any], lake_on: Callable[..., Any]
 ) -> None:
+    run_and_kill(simulate, lake_on, 12)
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(2400)
+def test_the_same_many_times(simulate: Callable[..., Any], lake_on: Callable[..., Any]) -> None:
+    run_and_kill(simulate, lake_on, KILLS)
+
+
+def run_and_kill(simulate: Callable[..., Any], lake_on: Callable[..., Any], kills: int) -> None:
     chance = random.Random(2024)
-    simulator = simulate("--seed", "5", "--symbols", ",".join(SYMBOLS), "--activity", "1")
+    simulator = simulate("--seed", "5", "--symbols", ",".join(SYMBOLS), "--activity", "3")
     lake = lake_on(
         simulator,
         collector_symbols=",".join(SYMBOLS),
@@ -56,47 +79,53 @@ def test_what_was_acknowledged_survives_and_what_was_missed_is_named(
         collector_flush_ms="10",
         collector_rotate_seconds="2",
         collector_hole_grace_seconds="0.3",
+        transform_every_minutes="0.05",
     )
     acknowledged: dict[str, IntervalSet] = defaultdict(IntervalSet)
-    killed_after: list[float] = []
-    for number in range(KILLS + 1):
+    started = time.monotonic()
+    for number in range(kills + 1):
         reader, writer = os.pipe()
-        collector = lake.popen("collect", "--report-durable", str(writer), pass_fds=[writer])
+        process = lake.popen("run", "--report-durable", str(writer), pass_fds=[writer])
         os.close(writer)
         try:
             # The first report says that it collects; from then on any moment may be the last.
             first = os.read(reader, 1 << 16)
-            assert first, f"collector {number} ended without a word, exit code {collector.wait()}"
-            if number < KILLS:
-                wait = chance.choice([chance.uniform(0, 0.2), chance.uniform(0, 1.5)])
-                time.sleep(wait)
-                killed_after.append(wait)
-                collector.send_signal(signal.SIGKILL)
-                assert collector.wait(30) == -signal.SIGKILL, "the kill came too late"
+            assert first, f"run {number} ended without a word, exit code {process.wait()}"
+            if number < kills:
+                time.sleep(chance.choice([chance.uniform(0, 0.2), chance.uniform(0, 1.5)]))
+                kill_all(process)
             else:
-                collector.send_signal(signal.SIGTERM)
-                assert collector.wait(30) == 0
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(60) == 0
             reports = drain_with(first, reader)
         finally:
             os.close(reader)
         for symbol, id_ in reports:
             acknowledged[symbol].add(id_)
-    assert len(killed_after) == KILLS
+    sent = {s: simulator.get(f"/api/v3/trades?symbol={s}&limit=1")[-1]["id"] for s in SYMBOLS}
 
     layout = Layout(lake.data)
     assert list(layout.open_parts()) == []
     lake.run("transform")
-    holes = 0
+    holes = missing = kept = 0
     for symbol in SYMBOLS:
         on_disk = ids_on_disk(layout, symbol)
         assert all(i.first in on_disk and i.last in on_disk for i in acknowledged[symbol])
+        assert (on_disk.last or 0) <= sent[symbol], "none that was not sent"
         told = account(read(layout.ledger("binance", symbol)).lines)
         assert told.seen == on_disk
         assert list(told.open_holes) == on_disk.holes()
         holes += len(on_disk.holes())
+        missing += sum(map(len, on_disk.holes()))
+        kept += on_disk.count()
         assert_bars_hold(layout, symbol, on_disk, acknowledged[symbol])
-    assert sum(acknowledged[s].count() for s in SYMBOLS) > KILLS
-    assert holes >= KILLS // 2, "a kill makes a hole; if it makes none, nothing was tested"
+    reported = sum(acknowledged[s].count() for s in SYMBOLS)
+    print(
+        f"{kills} kills in {time.monotonic() - started:.0f} s: {reported} ids reported as acknowledged, all kept; "
+        f"{kept} trades kept, {missing} missed in {holes} holes, all named"
+    )
+    assert reported > kills
+    assert holes >= kills // 2, "a kill makes a hole; if it makes none, nothing was tested"
 
 
 def drain_with(first: bytes, descriptor: int) -> list[tuple[str, int]]:

@@ -8,15 +8,24 @@ from crypto_lake.completeness.fold import Run
 from crypto_lake.lake import control
 from crypto_lake.model.clock import Hour
 
+# Events that concern the process and no connection bear this name in the envelope.
+PROCESS = "collector"
+
 
 @dataclass(slots=True)
 class Item:
-    """Lines of one symbol (or of `_control`), in the order of their receipt, and the trades in them."""
+    """Lines of one symbol (or of `_control`), in the order of their receipt, and the trades in them.
+
+    The writer keeps the lines until they are fsynced: after an error they are written again.
+    """
 
     symbol: str
     lines: bytes | bytearray
     runs: list[Run]
     oldest_monotonic: float
+    hour: Hour
+    cut_ns: int
+    durable: bool = False
 
 
 @dataclass(slots=True)
@@ -39,7 +48,6 @@ class Batch:
 
     hour: Hour
     items: list[Item]
-    bytes: int
     cut_ns: int
     whole: bool
     sync: bool = False

@@ -7,14 +7,16 @@ import dataclasses
 import logging
 import os
 import ssl
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Generator, Iterable
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import msgspec
 
 from crypto_lake import __version__
+from crypto_lake.capture.batch import PROCESS
 from crypto_lake.capture.connection import ConnectionSettings
 from crypto_lake.capture.feed import Feed, FeedSettings, FeedSnapshot
 from crypto_lake.capture.intake import StreamIntake
@@ -32,8 +34,6 @@ from crypto_lake.model.market import NS_PER_SECOND, Stream
 
 log = logging.getLogger(__name__)
 
-# Events that concern the process and no connection bear this name in the envelope.
-PROCESS = "collector"
 OnDurable = Callable[[dict[str, int]], None]
 
 
@@ -60,6 +60,7 @@ class CollectorSettings:
     symbols: tuple[str, ...]
     streams: tuple[Stream, ...]
     endpoint: EndpointLike
+    idle: bool = False
     clock: Literal["system", "exchange"] = "system"
     streams_per_connection: int = 256
     coalesce_ms: float = 5.0
@@ -77,7 +78,7 @@ class CollectorSettings:
 
 
 class Collector:
-    """Runs once: `await run()`, until `stop` or a failure to write.
+    """Runs once: `await run()`, until `stop`. A disk that is full or fails does not end it (see writer).
 
     `on_durable` is called after an fsync, in the writer's thread, with the greatest trade id that is now on the disk
     for good, of each symbol that has a new one.
@@ -121,20 +122,14 @@ class Collector:
 
         Raises LockHeldError where another collector has this data directory, CaptureError where it can't go on.
         """
-        with locks.hold(self._layout.locks, "capture"):
+        tls = self._tls()
+        with self._held():
             self._name = self._layout.collector_id()
-            tls = self._tls()
             rest = (self._settings.endpoint.rest or self._exchange.rest).rstrip("/")
             if self._settings.clock == "exchange":
                 self._clock = await self._follow_exchange(rest, tls)
             self._started_ns = self._clock.now_ns()
-            for salvaged in parts.salvage(self._layout, self._quarantine):
-                log.warning(
-                    "part %s was left open by a crash: %d bytes kept, %d cut and put into quarantine",
-                    salvaged.path,
-                    salvaged.kept_bytes,
-                    salvaged.cut_bytes,
-                )
+            self._salvage()
             await self._collect(rest, tls)
         if self._failure is not None:
             raise CaptureError(
@@ -142,6 +137,33 @@ class Collector:
                 "space or mend the disk, then start again."
             ) from self._failure
         return self._reason
+
+    @contextmanager
+    def _held(self) -> Generator[None]:
+        """Hold the lock. A directory in which not even that can be made is told before anything is received."""
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locks.hold(self._layout.locks, "capture"))
+                self._layout.collector_id()
+            except OSError as error:
+                raise CaptureError(
+                    f"{self._layout.root} can't be written: {error}. Mount it writable and give it to this user, or name "
+                    "another directory by --data."
+                ) from None
+            yield
+
+    def _salvage(self) -> None:
+        for salvaged in parts.salvage(self._layout, self._quarantine):
+            if salvaged.left:
+                log.error("%s: %s", salvaged.path, salvaged.problem)
+                continue
+            log.warning(
+                "part %s was left open by a crash: %d bytes kept, %d cut and put into quarantine%s",
+                salvaged.path,
+                salvaged.kept_bytes,
+                salvaged.cut_bytes,
+                f" ({salvaged.problem})" if salvaged.problem else "",
+            )
 
     async def _collect(self, rest: str, tls: ssl.SSLContext | None) -> None:
         loop = asyncio.get_running_loop()
@@ -156,9 +178,10 @@ class Collector:
                 int(settings.hole_grace_seconds * NS_PER_SECOND),
             ),
             self._quarantine,
-            on_written=lambda size: _call_soon(loop, intake.written, size),
+            on_written=lambda sizes: _call_soon(loop, intake.written, sizes),
             on_durable=self._on_durable,
             on_failure=lambda error: _call_soon(loop, self._failed, error),
+            on_trouble=lambda cause: _call_soon(loop, intake.trouble, cause),
         )
         for symbol in self._symbols:
             writer.open_symbol(symbol)
@@ -213,9 +236,10 @@ class Collector:
             results += await asyncio.gather(running, *helpers, return_exceptions=True)
             if self._failure is None:
                 intake.event(PROCESS, control.CollectorStopped(self._name, self._reason or "failed"))
-                intake.cut()
+                intake.finish()
             writer.finish()
             await asyncio.to_thread(writer.join)
+            await asyncio.sleep(0)  # what the writer's last call said arrives
         for result in results:
             if isinstance(result, Exception):
                 raise result
@@ -238,7 +262,10 @@ class Collector:
         """Leave the exchange's clock for the other processes of this lake."""
         clock = self._clock
         if not isinstance(clock, ExchangeClock):
-            self._layout.clock.unlink(missing_ok=True)
+            try:
+                self._layout.clock.unlink(missing_ok=True)
+            except OSError as error:
+                log.error("%s is of another run and can't be removed: %s", self._layout.clock, error)
             return await _forever()
         while True:
             if not clock.speed:  # a market that waits for its start has no speed yet
@@ -249,7 +276,8 @@ class Collector:
                 not setting.speed
             ):  # it stands until a message moves it: where it stands is all there is to tell
                 setting = dataclasses.replace(setting, exchange_ns=clock.now_ns())
-            durable.write_fleeting(self._layout.clock, msgspec.json.encode(setting))
+            with suppress(OSError):  # a full disk; the writer tells
+                durable.write_fleeting(self._layout.clock, msgspec.json.encode(setting))
             await asyncio.sleep(1.0)
 
     async def _follow_exchange(self, rest: str, tls: ssl.SSLContext | None) -> ExchangeClock:
@@ -281,6 +309,7 @@ class Collector:
         offset = self._probe.latest if self._probe else None
         intake, writer = self._intake, self._writer
         assert (intake is None) == (writer is None)
+        streams = intake.stream_snapshots(offset.offset_us if offset else 0) if intake else []
         return CollectorSnapshot(
             version=__version__,
             collector=self._name,
@@ -292,13 +321,17 @@ class Collector:
             clock_speed=self._clock.speed,
             clock_offset_us=offset.offset_us if offset else None,
             clock_round_trip_us=offset.round_trip_us if offset else None,
-            streams=intake.stream_snapshots(offset.offset_us if offset else 0) if intake else [],
+            streams=streams,
             symbols=writer.symbol_snapshots if writer else [],
             connections=feed.connections,
             outcomes=feed.outcomes,
             reconnects=feed.reconnects,
             quarantined=intake.quarantined if intake else {},
-            writer=writer.snapshot(intake.queued_bytes, self._settings.queue_bytes, intake.queue_full_total)
+            writer=msgspec.structs.replace(
+                writer.snapshot(intake.queued_bytes, self._settings.queue_bytes, intake.queue_full_total),
+                lost_messages=sum(stream.lost_messages for stream in streams),
+                lost_bytes=sum(stream.lost_bytes for stream in streams),
+            )
             if writer and intake
             else Writer.nothing_yet(self._settings.queue_bytes),
         )
@@ -314,11 +347,18 @@ async def _forever() -> None:
 
 
 def _next_run(layout: Layout) -> int:
-    """How often a collector has started here, this time included: so that no connection's name comes twice."""
+    """How often a collector has started here, this time included: so that no connection's name comes twice.
+
+    On a disk that is full it may be a number of another kind, as unlikely to have been used.
+    """
     path = layout.state / "runs"
     try:
         run = int(path.read_text()) + 1
     except (FileNotFoundError, ValueError):
         run = 1
-    durable.write(path, b"%d\n" % run)
+    try:
+        durable.write(path, b"%d\n" % run)
+    except OSError as error:
+        log.error("%s can't be written: %s", path, error)
+        return time.time_ns() // NS_PER_SECOND
     return run

@@ -2,73 +2,42 @@
 
 Nothing parses a message here but `exchange.head`, for its stream, id and times; its bytes become the line's. All of it
 runs in the event loop's thread and touches no file: buffers are cut into batches for the writer.
+
+What is received and not yet safe is bounded. A disk that is slow for a moment pauses reading; one that takes nothing
+(it is full, it fails, it hangs) does not: then messages are counted and let go (see `shedding`), and what was let go
+is told by a `messages_lost` event, from which the ledger knows the cause of the gap.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
-from crypto_lake.capture.batch import Batch, Item, Rejected
+from crypto_lake.capture.batch import PROCESS, Batch, Item, Rejected
 from crypto_lake.capture.intake_protocol import Drained
-from crypto_lake.capture.snapshot import Latency, StreamSnapshot
-from crypto_lake.completeness.runs import RunBuilder
+from crypto_lake.capture.routes import Buffer, Lost, Route, latency_of
+from crypto_lake.capture.shedding import Queue, sheds
+from crypto_lake.capture.snapshot import StreamSnapshot
+from crypto_lake.completeness.entries import Cause
 from crypto_lake.exchanges import Exchange, Head, UnassignableMessageError
 from crypto_lake.lake import control, envelope
 from crypto_lake.model.clock import Clock, Hour
-from crypto_lake.model.market import Stream
 
 log = logging.getLogger(__name__)
 
-LATENCY_SAMPLES = 2048
 # Of a flood of bad messages so many a batch are handed on with their bytes; the rest is counted.
 REJECTED_KEPT = 1000
-
-
-class _Buffer:
-    """Lines of one symbol that wait for the next cut."""
-
-    __slots__ = ("lines", "oldest_monotonic", "runs", "symbol")
-
-    def __init__(self, symbol: str) -> None:
-        self.symbol = symbol
-        self.lines = bytearray()
-        self.runs = RunBuilder()
-        self.oldest_monotonic = 0.0
-
-
-class _Route:
-    """A stream: where its messages go, and what is counted of them."""
-
-    __slots__ = (
-        "buffer",
-        "bytes",
-        "kind",
-        "last_event_time_us",
-        "last_received_ns",
-        "latencies_us",
-        "messages",
-        "name",
-    )
-
-    def __init__(self, name: str, kind: Stream, buffer: _Buffer) -> None:
-        self.name = name
-        self.kind = kind
-        self.buffer = buffer
-        self.messages = 0
-        self.bytes = 0
-        self.last_received_ns = 0
-        self.last_event_time_us = 0
-        self.latencies_us: deque[int] = deque(maxlen=LATENCY_SAMPLES)
+# How long reading pauses for a slow disk. An exchange closes a connection that is not read (Binance: after its next
+# ping, which comes every 20 s).
+PAUSE_SECONDS = 10.0
 
 
 class StreamIntake:
     """Implements `Intake` for the connections of one collector.
 
-    `deliver` takes each batch; it must not block. `written(bytes)` tells that so many bytes of batches have left the
-    queue: between the two lies what `queue_bytes` bounds.
+    `deliver` takes each batch; it must not block. `written` tells what of it is safe: between the two lies what
+    `queue_bytes` bounds.
     """
 
     def __init__(
@@ -85,16 +54,18 @@ class StreamIntake:
         self._deliver = deliver
         self._queue_bytes = queue_bytes
         self._flush_bytes = flush_bytes
-        self._buffers: dict[str, _Buffer] = {}
-        self._routes: dict[str, _Route] = {}
+        self._buffers: dict[str, Buffer] = {}
+        self._routes: dict[str, Route] = {}
         self._control = self._buffer(control.CONTROL)
         self._events: list[tuple[int, str, control.AnyEvent]] = []
         self._rejected: list[Rejected] = []
         self._hour = Hour.of_ns(clock.now_ns())
         self._hour_start_ns, self._hour_end_ns = self._hour.start_ns, self._hour.end_ns
-        self._paused = False
+        self._paused_at: float | None = None
+        self._trouble: Cause | None = None
+        self._overrun = False  # reading paused for as long as it may, and the disk is still behind
         self.quarantined: dict[str, int] = {}
-        self.queued_bytes = 0  # received and not yet written
+        self.queued_bytes = 0  # received and not yet safe
         self.queue_full_total = 0
 
     def add_streams(self, names: Iterable[str]) -> None:
@@ -102,15 +73,26 @@ class StreamIntake:
         for name in names:
             if name not in self._routes:
                 symbol, kind = self._exchange.parse_stream_name(name)
-                self._routes[name] = _Route(name, kind, self._buffer(symbol))
+                self._routes[name] = Route(name, kind, self._buffer(symbol))
 
-    def _buffer(self, symbol: str) -> _Buffer:
-        return self._buffers.setdefault(symbol, _Buffer(symbol))
+    def _buffer(self, symbol: str) -> Buffer:
+        return self._buffers.setdefault(symbol, Buffer(symbol))
 
     # Intake
     @property
     def paused(self) -> bool:
-        return self._paused
+        if self._paused_at is None:
+            return False
+        if time.monotonic() - self._paused_at <= PAUSE_SECONDS:
+            return True
+        self._paused_at, self._overrun = None, True
+        log.error(
+            "the disk has not kept up for %.0f s: %d bytes wait; reading goes on so that the connections stay, and "
+            "what there is no room for is let go and becomes a gap",
+            PAUSE_SECONDS,
+            self.queued_bytes,
+        )
+        return False
 
     def drain(self, connection: str, received_ns: int, messages: list[bytes]) -> Drained:
         if not self._hour_start_ns <= received_ns < self._hour_end_ns:
@@ -121,7 +103,8 @@ class StreamIntake:
         read_head, routes = self._exchange.head, self._routes
         controls: list[Head] = []
         greatest_us = trades = taken = 0
-        full: _Buffer | None = None
+        full: Buffer | None = None
+        shedding = self._shedding(received_ns) if self._trouble or self._overrun else None
         for message in messages:
             try:
                 head = read_head(message)
@@ -138,6 +121,10 @@ class StreamIntake:
                 self._reject(message, reason or "", connection, received_ns)
                 continue
             buffer = route.buffer
+            if shedding and buffer in shedding:
+                route.let_go(message, head.trade_id)
+                route.last_received_ns = received_ns
+                continue
             lines = buffer.lines
             if not lines:
                 buffer.oldest_monotonic = now
@@ -145,7 +132,9 @@ class StreamIntake:
             lines += prefix
             lines += message
             lines += b"}\n"
-            taken += len(lines) - size
+            size = len(lines) - size
+            taken += size
+            buffer.queued_bytes += size
             route.messages += 1
             route.bytes += len(message)
             route.last_received_ns = received_ns
@@ -165,7 +154,7 @@ class StreamIntake:
         self.queued_bytes += taken
         if full is not None:
             self._cut_full()
-        if not self._paused and self.queued_bytes > self._queue_bytes:
+        if self.queued_bytes > self._queue_bytes and self._paused_at is None:
             self._pause()
         return Drained(controls, greatest_us, trades)
 
@@ -173,13 +162,19 @@ class StreamIntake:
         received_ns = self._clock.now_ns()
         if not self._hour_start_ns <= received_ns < self._hour_end_ns:
             self._turn_hour(received_ns)
+        self._event(received_ns, connection, event)
+
+    def _event(self, received_ns: int, connection: str, event: control.AnyEvent) -> None:
+        self._events.append((received_ns, connection, event))
+        if self.queued_bytes > self._queue_bytes:
+            return  # of a full queue the ledgers hear, the control part does not
         buffer = self._control
         if not buffer.lines:
             buffer.oldest_monotonic = time.monotonic()
         line = envelope.encode(received_ns, connection, control.encode_event(event))
         buffer.lines += line
+        buffer.queued_bytes += len(line)
         self.queued_bytes += len(line)
-        self._events.append((received_ns, connection, event))
 
     # to the writer
     def cut(self, *, sync: bool = False) -> None:
@@ -187,27 +182,91 @@ class StreamIntake:
         buffers = [b for b in self._buffers.values() if b.lines]
         self._send(buffers, self._clock.now_ns(), whole=True, sync=sync)
 
-    def written(self, size: int) -> None:
-        """So many bytes are written: called in the event loop's thread."""
-        self.queued_bytes -= size
-        if self._paused and self.queued_bytes < self._queue_bytes // 2:
-            self._paused = False
-            log.warning("reading goes on: %d bytes wait to be written", self.queued_bytes)
+    def written(self, sizes: Mapping[str, int]) -> None:
+        """So many bytes of each symbol are safe: called in the event loop's thread."""
+        for symbol, size in sizes.items():
+            self._buffers[symbol].queued_bytes -= size
+            self.queued_bytes -= size
+        if self.queued_bytes < self._queue_bytes // 2:
+            if self._paused_at is not None:
+                self._paused_at = None
+                log.warning("reading goes on: %d bytes wait to be written", self.queued_bytes)
+            if self._overrun:
+                self._end_shedding()
+                self._overrun = False
+
+    def trouble(self, cause: Cause | None) -> None:
+        """The disk takes nothing, and why; None: it does again. Called in the event loop's thread."""
+        if cause is None:
+            self._end_shedding()
+        else:
+            self._paused_at = None
+        self._trouble = cause
+
+    def _shedding(self, received_ns: int) -> frozenset[Buffer]:
+        """The symbols whose messages are let go now. Of those that are taken again it is told what was lost."""
+        now: list[Buffer] = []
+        for buffer in self._buffers.values():
+            queue = Queue(self.queued_bytes, self._queue_bytes, len(self._buffers))
+            before, buffer.shedding = (
+                buffer.shedding,
+                sheds(queue, buffer.queued_bytes, shedding=buffer.shedding),
+            )
+            if buffer.shedding:
+                now.append(buffer)
+            elif before:
+                self._tell_lost(buffer, received_ns)
+        return frozenset(now)
+
+    def _end_shedding(self) -> None:
+        received_ns = self._clock.now_ns()
+        for buffer in self._buffers.values():
+            if buffer.shedding:
+                buffer.shedding = False
+                self._tell_lost(buffer, received_ns)
+
+    def _tell_lost(self, buffer: Buffer, received_ns: int) -> None:
+        cause: Cause = self._trouble or "write_error"
+        for route in buffer.routes:
+            lost, route.lost = route.lost, Lost()
+            if lost.messages:
+                event = control.MessagesLost(
+                    buffer.symbol,
+                    route.name,
+                    lost.messages,
+                    cause,
+                    lost.bytes,
+                    lost.first_id,
+                    lost.last_id,
+                )
+                self._event(received_ns, PROCESS, event)
+
+    def finish(self) -> None:
+        """Hand over the last of it, and what was let go of and not told yet."""
+        self._end_shedding()
+        self.cut()
 
     def _cut_full(self) -> None:
         full = [b for b in self._buffers.values() if len(b.lines) >= self._flush_bytes]
         self._send(full, self._clock.now_ns(), whole=False)
 
-    def _send(self, buffers: list[_Buffer], cut_ns: int, *, whole: bool, sync: bool = False) -> None:
+    def _send(self, buffers: list[Buffer], cut_ns: int, *, whole: bool, sync: bool = False) -> None:
         items: list[Item] = []
-        size = 0
         for buffer in buffers:
-            items.append(Item(buffer.symbol, buffer.lines, buffer.runs.take(), buffer.oldest_monotonic))
-            size += len(buffer.lines)
+            items.append(
+                Item(
+                    buffer.symbol,
+                    buffer.lines,
+                    buffer.runs.take(),
+                    buffer.oldest_monotonic,
+                    self._hour,
+                    cut_ns,
+                )
+            )
             buffer.lines = bytearray()
         events, self._events = self._events, []
         rejected, self._rejected = self._rejected, []
-        self._deliver(Batch(self._hour, items, size, cut_ns, whole, sync, events, rejected))
+        self._deliver(Batch(self._hour, items, cut_ns, whole, sync, events, rejected))
 
     def _turn_hour(self, received_ns: int) -> None:
         """The hour ended (or the clock stepped): what was received in it goes on its way as one batch."""
@@ -217,7 +276,9 @@ class StreamIntake:
         self._hour_start_ns, self._hour_end_ns = self._hour.start_ns, self._hour.end_ns
 
     def _pause(self) -> None:
-        self._paused = True
+        if self._trouble or self._overrun:
+            return
+        self._paused_at = time.monotonic()
         self.queue_full_total += 1
         log.warning(
             "the disk does not keep up: %d bytes wait to be written (limit %d); reading pauses until half is written",
@@ -243,19 +304,9 @@ class StreamIntake:
                 route.bytes,
                 route.last_received_ns,
                 route.last_event_time_us,
-                _latency(route.latencies_us, offset_us),
+                latency_of(route.latencies_us, offset_us),
+                route.lost_messages,
+                route.lost_bytes,
             )
             for route in self._routes.values()
         ]
-
-
-def _latency(samples_us: deque[int], offset_us: int) -> Latency | None:
-    if not samples_us:
-        return None
-    ordered = sorted(samples_us)
-    last = len(ordered) - 1
-
-    def at(share: float) -> float:
-        return (ordered[min(last, int(share * len(ordered)))] + offset_us) / 1000
-
-    return Latency(at(0.5), at(0.95), at(1.0), len(ordered))

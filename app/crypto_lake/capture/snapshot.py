@@ -31,6 +31,8 @@ class StreamSnapshot(msgspec.Struct, frozen=True):
     last_received_ns: int
     last_event_time_us: int
     latency: Latency | None
+    lost_messages: int = 0  # received and let go, because they could not be written
+    lost_bytes: int = 0
 
 
 class SymbolSnapshot(msgspec.Struct, frozen=True):
@@ -57,7 +59,7 @@ class ConnectionSnapshot(msgspec.Struct, frozen=True):
 
 
 class WriterSnapshot(msgspec.Struct, frozen=True):
-    queue_bytes: int
+    queue_bytes: int  # received and not yet fsynced
     queue_limit_bytes: int
     queue_full_total: int  # how often reading had to pause
     bytes_written: int
@@ -68,7 +70,15 @@ class WriterSnapshot(msgspec.Struct, frozen=True):
     fsync_last_ms: float  # how long the last took
     receive_to_durable_p99_ms: float
     last_fsync_ns: int
-    write_errors: int
+    write_errors: int  # failed writes and fsyncs since the start
+    trouble: str = ""  # why nothing is acknowledged now: disk_full, write_error; empty: all is well
+    trouble_since_ns: int = 0
+    last_error: str = ""  # of the latest trouble, also when it is over
+    last_error_ns: int = 0
+    troubles: int = 0  # how often it came to that
+    lost_messages: int = 0  # received and let go, of all streams
+    lost_bytes: int = 0
+    reserve_bytes: int = 0  # room on the disk that is held for what must be written when it is full
 
 
 class CollectorSnapshot(msgspec.Struct, frozen=True):

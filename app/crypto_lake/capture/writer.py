@@ -2,79 +2,66 @@
 
 Order is what makes the promise hold: raw is fsynced, then the ledger's lines that rest on it, then the trades are
 acknowledged. A crash between two of them leaves the later one to be derived from the earlier.
+
+A disk that is full or fails does not end it. What is held is tried again every second; meanwhile nothing is
+acknowledged, the intake bounds what waits, and of what it lets go the ledger has the ids.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from crypto_lake.capture.batch import Batch
-from crypto_lake.capture.outcome import Reason
+from crypto_lake.capture.ledgers import Ledgers
+from crypto_lake.capture.raw_files import RawFigures, RawFiles
 from crypto_lake.capture.snapshot import SymbolSnapshot, WriterSnapshot
-from crypto_lake.completeness import recovery
-from crypto_lake.completeness.recovery import SymbolLedger
+from crypto_lake.capture.writer_figures import Figures, Trouble, tell
+from crypto_lake.completeness.entries import Cause
 from crypto_lake.exchanges import Exchange
-from crypto_lake.lake import control
-from crypto_lake.lake.frames import FrameCompressor
+from crypto_lake.lake import reserve
+from crypto_lake.lake.control import CONTROL
 from crypto_lake.lake.layout import Layout
-from crypto_lake.lake.parts import PartWriter, next_part_number
 from crypto_lake.lake.quarantine import Quarantine
-from crypto_lake.model.clock import Hour
-from crypto_lake.model.market import Stream
 
 log = logging.getLogger(__name__)
 
-_SAMPLES = 4096
+# A day's hour may change under what is held more than once only where the clock is set.
+_TURNS = 8
+_RESERVE_SECONDS = 30.0  # between two looks whether the reserve can be made
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class LinesLostError(RuntimeError):
+    """Messages that were received could not be written before the end; says how many, and why."""
 
 
 @dataclass(frozen=True)
 class WriterSettings:
+    """hold_bytes: with so much written and not fsynced it is fsynced at once; all of it is held until then.
+
+    finish_seconds: how long a disk that fails is tried at the end.
+    """
+
     fsync_seconds: float
     rotate_ns: int
     hole_grace_ns: int
-
-
-@dataclass
-class _OpenPart:
-    writer: PartWriter
-    hour: Hour
-    number: int
-    opened_ns: int
-    dirty: bool = False
-
-
-@dataclass
-class _Symbol:
-    ledger: SymbolLedger
-    durable_id: int = 0
-
-
-@dataclass
-class _Figures:
-    bytes_written: int = 0
-    frames: int = 0
-    parts: int = 0
-    fsyncs: int = 0
-    fsync_last_ms: float = 0.0
-    last_fsync_ns: int = 0
-    write_errors: int = 0
-    intervals: deque[tuple[float, float]] = field(
-        default_factory=lambda: deque[tuple[float, float]](maxlen=120)
-    )
-    to_durable: deque[float] = field(default_factory=lambda: deque[float](maxlen=_SAMPLES))
+    hold_bytes: int = 16 * 1024 * 1024
+    retry_seconds: float = 1.0
+    finish_seconds: float = 5.0
 
 
 class Writer(threading.Thread):
     """Owns every file that capture writes. Made and started by the collector, under the lock `capture`.
 
-    on_written(bytes), on_durable({symbol: greatest id fsynced}) and on_failure(error) are called in this thread.
-    After a failure it takes no more: what reached the disk is then for salvage to say.
+    Called in this thread: on_written({symbol: bytes}) for what is safe, on_durable({symbol: greatest id fsynced}),
+    on_trouble(cause, or None when it is over), and on_failure(error) where it ends otherwise than by `finish` with
+    everything written.
     """
 
     def __init__(
@@ -85,38 +72,36 @@ class Writer(threading.Thread):
         settings: WriterSettings,
         quarantine: Quarantine,
         *,
-        on_written: Callable[[int], None],
+        on_written: Callable[[dict[str, int]], None],
         on_durable: Callable[[dict[str, int]], None],
         on_failure: Callable[[BaseException], None],
+        on_trouble: Callable[[Cause | None], None] = lambda _: None,
     ) -> None:
         super().__init__(name="writer", daemon=True)
         self._layout = layout
-        self._exchange = exchange
-        self._collector = collector
         self._settings = settings
         self._quarantine = quarantine
-        self._on_written, self._on_durable, self._on_failure = on_written, on_durable, on_failure
+        self._on_written, self._on_durable = on_written, on_durable
+        self._on_failure, self._on_trouble = on_failure, on_trouble
         self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
-        self._compressor = FrameCompressor()
-        self._parts: dict[str, _OpenPart] = {}
-        self._symbols: dict[str, _Symbol] = {}
-        self._unsynced: list[Batch] = []
+        self._raw = RawFiles(layout, exchange.name, settings.rotate_ns, self._problem)
+        self._ledgers = Ledgers(
+            layout, exchange, collector, settings.hole_grace_ns, quarantine, self._problem
+        )
+        self._problems: list[tuple[OSError, str]] = []
+        self._trouble: Trouble | None = None
+        self._reserve_given_up = False
+        self._reserve_looked_at = float("-inf")
+        self._quarantine_failed = False
+        self._cut_ns = 0  # of the latest batch
         self._synced_at = time.monotonic()
-        self._started_ns = 0
-        self._figures = _Figures()
+        self._figures = Figures()
         self.symbol_snapshots: list[SymbolSnapshot] = []  # as of the last fsync; replaced whole
 
     # called from the collector
     def open_symbol(self, symbol: str) -> None:
-        """Take up a symbol's ledger. Before the thread starts, or in it (a symbol that was added since)."""
-        if symbol not in self._symbols:
-            grace_ns = self._settings.hole_grace_ns
-            ledger = recovery.open_ledger(
-                self._layout, self._exchange, symbol, self._collector, grace_ns, self._quarantine
-            )
-            if self._started_ns:
-                ledger.append(ledger.fold.restarted(self._started_ns))
-            self._symbols[symbol] = _Symbol(ledger, ledger.fold.last_id)
+        """Take up a symbol's ledger, before the thread starts. One that comes later is taken up by itself."""
+        self._ledgers.add(symbol)
 
     def put(self, batch: Batch) -> None:
         self._queue.put(batch)
@@ -125,200 +110,224 @@ class Writer(threading.Thread):
         """Write what is queued, close every part and ledger, and end. Join the thread after it."""
         self._queue.put(None)
 
-    @property
-    def _overdue_seconds(self) -> float:
-        """The collector orders each fsync with the cut before it. Where it is late, the thread goes ahead."""
-        return 1.5 * self._settings.fsync_seconds
-
     # the thread
     def run(self) -> None:
         try:
-            while (batch := self._next()) is not None:
-                self._write(batch)
-                if batch.sync or time.monotonic() - self._synced_at >= self._overdue_seconds:
-                    self._sync()
-            self._close()
+            self._keep_reserve()
+            self._settle()
+            while True:
+                try:
+                    batch = self._queue.get(timeout=max(0.0, self._due_at - time.monotonic()))
+                except queue.Empty:
+                    self._work(sync=True)
+                    continue
+                if batch is None:
+                    break
+                self._take(batch)
+                if not self._waits:
+                    self._work(sync=batch.sync)
+            self._finish()
         except BaseException as error:
             self._figures.write_errors += 1
             log.exception("the writer ends: %s", error)
             self._on_failure(error)
 
-    def _next(self) -> Batch | None:
-        while True:
-            wait = self._synced_at + self._overdue_seconds - time.monotonic()
-            try:
-                return self._queue.get(timeout=max(0.0, wait))
-            except queue.Empty:
-                self._sync()
+    @property
+    def _due_at(self) -> float:
+        """The collector orders each fsync with the cut before it. Where it is late, the thread goes ahead."""
+        due_at = self._synced_at + 1.5 * self._settings.fsync_seconds
+        if self._trouble is None:
+            return due_at
+        return self._trouble.retry_at if self._waits else min(due_at, self._trouble.retry_at)
 
-    def _write(self, batch: Batch) -> None:
+    @property
+    def _waits(self) -> bool:
+        """A full disk is full for all. Of another trouble those symbols are left out that have it."""
+        trouble = self._trouble
+        return trouble is not None and trouble.cause == "disk_full" and time.monotonic() < trouble.retry_at
+
+    def _take(self, batch: Batch) -> None:
+        self._cut_ns = batch.cut_ns
+        self._raw.take(batch.items)
+        self._ledgers.take(batch)
         for rejected in batch.rejected:
             origin = f"connection {rejected.connection}"
-            self._quarantine.add("messages", rejected.data, rejected.reason, origin, rejected.received_ns)
-        for item in batch.items:
-            if item.symbol != control.CONTROL:
-                self.open_symbol(item.symbol)
-            part = self._part(item.symbol, batch.hour, batch.cut_ns)
-            self._figures.bytes_written += part.writer.append(item.lines, self._compressor)
-            self._figures.frames += 1
-            part.dirty = True
-            item.lines = b""
-        self._unsynced.append(batch)
-        self._on_written(batch.bytes)
-        self._rotate(batch.cut_ns)
+            try:
+                self._quarantine.add("messages", rejected.data, rejected.reason, origin, rejected.received_ns)
+                self._quarantine_failed = False
+            except OSError as error:  # it is counted all the same, and is no reason to stop
+                if not self._quarantine_failed:
+                    log.warning("quarantine can't be written, bad messages are only counted: %s", error)
+                self._quarantine_failed = True
 
-    def _part(self, symbol: str, hour: Hour, now_ns: int) -> _OpenPart:
-        part = self._parts.get(symbol)
-        if part is not None and part.hour == hour:
-            return part
-        if part is not None:
+    def _work(self, *, sync: bool) -> None:
+        """Write what is held and do what is due; in trouble, try now and then whether it is over."""
+        trouble = self._trouble
+        trying = trouble is not None and time.monotonic() >= trouble.retry_at
+        if trouble is not None and trying:
+            trouble.retry_at = time.monotonic() + self._settings.retry_seconds
+            if not self._has_room(trouble):
+                self._ledgers.enter()  # there is room for them now, if there was a reserve
+                self._problems.clear()
+                return
+            self._raw.retry()
+        self._write()
+        late = time.monotonic() >= self._synced_at + 1.5 * self._settings.fsync_seconds
+        if sync or late or trying or self._raw.held_bytes >= self._settings.hold_bytes:
             self._sync()
-            self._close_part(symbol, part)
-        number = next_part_number(self._layout, self._exchange.name, symbol, hour.day)
-        path = self._layout.part(self._exchange.name, symbol, hour, number)
-        part = self._parts[symbol] = _OpenPart(PartWriter(path), hour, number, now_ns)
-        self._figures.parts += 1
-        return part
-
-    def _rotate(self, now_ns: int) -> None:
-        """Close the parts that are old enough, or whose hour is over."""
-        due = [
-            (symbol, part)
-            for symbol, part in self._parts.items()
-            if not part.opened_ns <= now_ns < min(part.opened_ns + self._settings.rotate_ns, part.hour.end_ns)
-        ]
-        if due:
+        if due := self._raw.due(self._cut_ns):
             self._sync()
-            for symbol, part in due:
-                self._close_part(symbol, part)
+            self._close(due)
+        self._settle(tried=trying)
+        if self._trouble is None:
+            self._keep_reserve()
 
-    def _close_part(self, symbol: str, part: _OpenPart) -> None:
-        """Its trades have gone through the ledger by now (`_sync`)."""
-        del self._parts[symbol]
-        part.writer.close()
-        if symbol != control.CONTROL:
-            ledger = self._symbols[symbol].ledger
-            recovery.save_checkpoint(self._layout, self._exchange.name, ledger, part.hour, part.number)
+    def _write(self) -> None:
+        for _ in range(_TURNS):
+            turning = self._raw.write()
+            if not turning:
+                return
+            self._sync()
+            self._close(turning)
+
+    def _close(self, symbols: set[str] | list[str]) -> None:
+        """Close parts; what is in them has gone through the ledger by now (`_sync`)."""
+        for part in self._raw.close(symbols):
+            if part.symbol != CONTROL:
+                self._ledgers.passed_part(part)
 
     def _sync(self) -> None:
         """Raw, then ledger, then acknowledge."""
         started = time.monotonic()
-        for part in self._parts.values():
-            if part.dirty:
-                part.writer.sync()
-                part.dirty = False
+        synced = self._raw.sync()
         ended = time.monotonic()
-        acknowledged = self._enter(self._unsynced)
-        for batch in self._unsynced:
-            self._figures.last_fsync_ns = batch.cut_ns
-            self._figures.to_durable.extend(ended - item.oldest_monotonic for item in batch.items)
-        self._unsynced = []
+        acknowledged = self._ledgers.enter(synced.items)
+        for item in synced.items:
+            self._figures.last_fsync_ns = max(self._figures.last_fsync_ns, item.cut_ns)
+            self._figures.to_durable.append(ended - item.oldest_monotonic)
+        if not self._raw.held_bytes:  # nothing waits, although nothing may have come
+            self._figures.last_fsync_ns = max(self._figures.last_fsync_ns, self._cut_ns)
         self._figures.fsyncs += 1
         self._figures.fsync_last_ms = (ended - started) * 1000
         self._figures.intervals.append((ended, ended - self._synced_at))
         self._synced_at = started
-        self.symbol_snapshots = [_tell(name, symbol) for name, symbol in self._symbols.items()]
+        self.symbol_snapshots = self._ledgers.snapshots()
         if acknowledged:
             self._on_durable(acknowledged)
+        if synced.sizes:
+            self._on_written(synced.sizes)
 
-    def _enter(self, batches: list[Batch]) -> dict[str, int]:
-        """Put durable batches through the ledgers; the greatest id now durable of each symbol that has a new one."""
-        acknowledged: dict[str, int] = {}
-        for batch in batches:
-            for received_ns, connection, event in batch.events:
-                self._enter_event(received_ns, connection, event)
-            for item in batch.items:
-                if not item.runs:
-                    continue
-                symbol = self._symbols[item.symbol]
-                for run in item.runs:
-                    symbol.ledger.append(symbol.ledger.fold.trades(run))
-                if symbol.ledger.fold.last_id > symbol.durable_id:
-                    symbol.durable_id = acknowledged[item.symbol] = symbol.ledger.fold.last_id
-            if batch.whole:
-                for symbol in self._symbols.values():
-                    symbol.ledger.append(symbol.ledger.fold.passed(batch.cut_ns))
-        return acknowledged
+    # trouble
+    def _problem(self, error: OSError, what: str) -> None:
+        self._problems.append((error, what))
 
-    def _enter_event(self, received_ns: int, connection: str, event: control.AnyEvent) -> None:
-        match event:
-            case control.CollectorStarted():
-                self._started_ns = received_ns
-                for symbol in self._symbols.values():
-                    symbol.ledger.append(symbol.ledger.fold.restarted(received_ns))
-            case control.Subscribed() | control.Unsubscribed():
-                for name in event.streams:
-                    symbol, kind = self._exchange.parse_stream_name(name)
-                    if kind is Stream.TRADE:
-                        self.open_symbol(symbol)
-                        fold = self._symbols[symbol].ledger.fold
-                        if isinstance(event, control.Subscribed):
-                            fold.subscribed(connection)
-                        else:
-                            fold.unsubscribed(connection, received_ns)
-            case control.Disconnected():
-                for symbol in self._symbols.values():
-                    if event.reason == Reason.UNSUBSCRIBED:
-                        symbol.ledger.fold.unsubscribed(connection, received_ns)
-                    else:
-                        symbol.ledger.fold.disconnected(connection, received_ns)
-            case control.MessagesLost():
-                if (lost := self._symbols.get(event.symbol)) is not None:
-                    lost.ledger.fold.messages_lost(received_ns)
-            case _:
-                pass
+    def _settle(self, *, tried: bool = True) -> None:
+        """Whether the disk is in trouble, by the problems since the last time. `tried`: nothing was left out."""
+        problems, self._problems = self._problems, []
+        trouble, now = self._trouble, time.monotonic()
+        if not problems:
+            if trouble is not None and tried:
+                self._trouble = None
+                log.warning(
+                    "writing goes on after %.1f s; what was let go meanwhile is in the ledger as a gap",
+                    now - trouble.since_monotonic,
+                )
+                self._on_trouble(None)
+            return
+        full = [problem for problem in problems if problem[0].errno in _FULL]
+        error, what = (full or problems)[0]
+        cause: Cause = "disk_full" if full else "write_error"
+        text = f"{what}: {error}"
+        self._figures.write_errors += len(problems)
+        self._figures.last_error, self._figures.last_error_ns = text, self._cut_ns
+        if trouble is None:
+            self._figures.troubles += 1
+            trouble = self._trouble = Trouble(
+                cause, self._cut_ns, now, text, now + self._settings.retry_seconds
+            )
+            log.error(
+                "%s. What can't be written is not acknowledged; it is tried again every %.1f s, and connections are "
+                "kept meanwhile",
+                text,
+                self._settings.retry_seconds,
+            )
+            self._on_trouble(cause)
+        elif trouble.cause != cause:
+            trouble.cause = cause
+            self._on_trouble(cause)
+        trouble.text = text
+        if full and reserve.give_up(self._layout):
+            self._reserve_given_up = True
+            self._figures.reserve_bytes = 0
+            log.error("the disk is full: its reserve is given up for ledgers and manifests")
+            self._ledgers.enter()
+            self._problems.clear()
 
-    def _close(self) -> None:
+    def _has_room(self, trouble: Trouble) -> bool:
+        """Whether to try raw again. The room that the reserve held is not raw's."""
+        if trouble.cause == "disk_full" and self._reserve_given_up:
+            if not reserve.make(self._layout):
+                return False
+            self._reserve_given_up = False
+            self._figures.reserve_bytes = reserve.held_bytes(self._layout)
+        return True
+
+    def _keep_reserve(self) -> None:
+        """Make the reserve where it is missing and there is room: at the start, and when another gave it up."""
+        now = time.monotonic()
+        if now - self._reserve_looked_at < _RESERVE_SECONDS:
+            return
+        self._reserve_looked_at = now
+        if not reserve.make(self._layout):
+            log.warning("there is no room for the reserve of %d bytes", reserve.RESERVE_BYTES)
+        self._figures.reserve_bytes = reserve.held_bytes(self._layout)
+
+    # the end
+    def _finish(self) -> None:
+        """All that is held, all parts, all ledgers; each is tried again while there is time."""
+        end = time.monotonic() + self._settings.finish_seconds
+        self._try_until(end, self._write_the_last)
+        trouble = self._trouble
+        self._try_until(end, self._close_the_last)
+        lost = self._raw.leave()
+        for symbol in lost:
+            if symbol != CONTROL:
+                self._ledgers.lost(symbol, self._cut_ns, trouble.cause if trouble else "write_error")
+        self._try_until(end, self._ledgers.flush)
+        self._ledgers.close()
+        self.symbol_snapshots = self._ledgers.snapshots()
+        if lost:
+            lines, size = (sum(figures[i] for figures in lost.values()) for i in (0, 1))
+            raise LinesLostError(
+                f"{lines} messages ({size} bytes) of {', '.join(sorted(lost))} were received and could not be "
+                f"written: {trouble.text if trouble else 'writing failed'}"
+            )
+
+    def _try_until(self, end: float, step: Callable[[], object]) -> None:
+        while True:
+            step()
+            self._settle()
+            if self._trouble is None or time.monotonic() >= end:
+                return
+            time.sleep(self._settings.retry_seconds)
+
+    def _write_the_last(self) -> None:
+        """To the last byte, the reserve's room too: this is the last time that it can be written."""
+        self._raw.retry()
+        self._write()
         self._sync()
-        for symbol in self._symbols.values():
-            symbol.ledger.append(symbol.ledger.fold.flush())
-        for name, part in list(self._parts.items()):
-            self._close_part(name, part)
-        for symbol in self._symbols.values():
-            symbol.ledger.file.close()
+
+    def _close_the_last(self) -> None:
+        self._raw.retry()
+        self._close(self._raw.open_symbols())
 
     # what is told, to another thread
     @staticmethod
     def nothing_yet(queue_limit_bytes: int) -> WriterSnapshot:
         """The figures of a writer that has not started."""
-        return _tell_figures(_Figures(), 0, queue_limit_bytes, 0)
+        return tell(Figures(), RawFigures(), None, 0, queue_limit_bytes, 0)
 
     def snapshot(self, queue_bytes: int, queue_limit_bytes: int, queue_full_total: int) -> WriterSnapshot:
-        return _tell_figures(self._figures, queue_bytes, queue_limit_bytes, queue_full_total)
-
-
-def _tell_figures(
-    figures: _Figures, queue_bytes: int, queue_limit_bytes: int, queue_full_total: int
-) -> WriterSnapshot:
-    since = time.monotonic() - 60
-    intervals = [interval for at, interval in list(figures.intervals) if at >= since]
-    samples = sorted(figures.to_durable.copy())
-    return WriterSnapshot(
-        queue_bytes,
-        queue_limit_bytes,
-        queue_full_total,
-        figures.bytes_written,
-        figures.frames,
-        figures.parts,
-        figures.fsyncs,
-        max(intervals, default=0.0) * 1000,
-        figures.fsync_last_ms,
-        samples[int(0.99 * (len(samples) - 1))] * 1000 if samples else 0.0,
-        figures.last_fsync_ns,
-        figures.write_errors,
-    )
-
-
-def _tell(name: str, symbol: _Symbol) -> SymbolSnapshot:
-    fold = symbol.ledger.fold
-    missing = fold.missing()
-    return SymbolSnapshot(
-        name,
-        fold.last_id,
-        symbol.durable_id,
-        fold.last_time_us,
-        len(missing),
-        sum(map(len, missing)),
-        fold.holes_total,
-        fold.duplicates,
-    )
+        return tell(
+            self._figures, self._raw.figures, self._trouble, queue_bytes, queue_limit_bytes, queue_full_total
+        )

@@ -19,7 +19,7 @@ import msgspec
 SCHEMA = 1
 NO_PREVIOUS = "0" * 64
 
-Cause = Literal["restart", "disk_full", "disconnect", "unsubscribed", "message_lost"]
+Cause = Literal["disk_full", "write_error", "restart", "disconnect", "unsubscribed", "message_lost"]
 
 
 class Line(msgspec.Struct, frozen=True, tag_field="kind", kw_only=True):
@@ -55,7 +55,8 @@ class Hole(Line, frozen=True, tag="hole", kw_only=True):
 
     The missing trades lie between `after_time_us` (the trade before) and `before_time_us` (the one after).
     `found_ns`: when the trade after it was received. cause: `restart` the collector was off in between;
-    `disk_full` messages came and could not be written; `disconnect` a connection of the stream ended in between;
+    `disk_full` messages came and there was no room for them; `write_error` messages came and could not be written for
+    another reason; `disconnect` a connection of the stream ended in between;
     `unsubscribed` the symbol was taken out of the configuration for a while;
     `message_lost` none of these: the exchange or the network did not deliver.
     """

@@ -15,14 +15,12 @@ import msgspec
 from crypto_lake.completeness.entries import AnyLine, Cause, Hole, Opened, Outcome, Seen
 from crypto_lake.model.clock import Hour
 from crypto_lake.model.intervals import Interval, IntervalSet
+from crypto_lake.model.market import NS_PER_SECOND
 
 _EVENTS_KEPT = 64
-_CAUSES: tuple[Cause, ...] = (
-    "restart",
-    "disk_full",
-    "disconnect",
-    "unsubscribed",
-)  # the first that applies is the cause
+_HOUR_NS = 3600 * NS_PER_SECOND
+# The first that applies is the cause.
+_CAUSES: tuple[Cause, ...] = ("disk_full", "write_error", "restart", "disconnect", "unsubscribed")
 
 
 class Run(NamedTuple):
@@ -192,9 +190,9 @@ class SymbolFold:
             self._state.connections.remove(connection)
             self._event(received_ns, "disconnect")
 
-    def messages_lost(self, received_ns: int) -> None:
+    def messages_lost(self, received_ns: int, cause: Cause) -> None:
         """Messages of this symbol came and could not be written."""
-        self._event(received_ns, "disk_full")
+        self._event(received_ns, cause)
 
     def restarted(self, received_ns: int) -> list[AnyLine]:
         """The collector starts: what it did not see, it was off for. Nothing can come late over old connections."""
@@ -288,7 +286,8 @@ class SymbolFold:
     def _pass_to(self, received_ns: int) -> list[AnyLine]:
         """Decide what `received_ns` decides: suspects past their grace, an hour that has ended."""
         state = self._state
-        if received_ns >= state.hour_end_ns:
+        # Out of it on either side: the clock may have been set back.
+        if not state.hour_end_ns - _HOUR_NS <= received_ns < state.hour_end_ns:
             lines = self.flush() if state.hour else []
             hour = Hour.of_ns(received_ns)
             state.hour, state.hour_end_ns = str(hour), hour.end_ns
@@ -312,7 +311,10 @@ class SymbolFold:
         )
 
     def _cause(self, suspect: _Suspect) -> Cause:
-        causes = {c for ns, c in self._state.events if suspect.after_ns <= ns <= suspect.found_ns}
+        start_ns, end_ns = sorted(
+            (suspect.after_ns, suspect.found_ns)
+        )  # a clock may have been set back in between
+        causes = {cause for ns, cause in self._state.events if start_ns <= ns <= end_ns}
         for cause in _CAUSES:
             if cause in causes:
                 return cause

@@ -79,9 +79,11 @@ def read(path: Path) -> Contents:
 class LedgerFile:
     """A ledger opened to append. One writer only: the holder of the lock `capture`."""
 
-    def __init__(self, path: Path, tail_hash: str) -> None:
+    def __init__(self, path: Path, tail_hash: str, whole_bytes: int) -> None:
         self.path = path
         self.tail_hash = tail_hash
+        self._whole_bytes = whole_bytes
+        self._uncertain = False
         self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
 
     @classmethod
@@ -97,18 +99,27 @@ class LedgerFile:
             first, tail_hash = encode_chain([opened], NO_PREVIOUS)
             durable.write(path, first)
             contents = Contents([opened], tail_hash, len(first), contents.torn)
-        return cls(path, contents.tail_hash), contents
+        return cls(path, contents.tail_hash, contents.whole_bytes), contents
 
     def append(self, lines: list[AnyLine]) -> None:
-        """Add the lines; they last when this returns. After an OSError the ledger must be opened anew."""
+        """Add the lines; they last when this returns.
+
+        After an OSError none of them counts as added, and this may be called again with them: what of them reached
+        the file is unknown, and is cut off first.
+        """
         if not lines:
             return
         data, tail_hash = encode_chain(lines, self.tail_hash)
+        if self._uncertain:
+            os.ftruncate(self._descriptor, self._whole_bytes)
+        self._uncertain = True
         view = memoryview(data)
         while view:
             view = view[os.write(self._descriptor, view) :]
         os.fdatasync(self._descriptor)
+        self._uncertain = False
         self.tail_hash = tail_hash
+        self._whole_bytes += len(data)
 
     def close(self) -> None:
         os.close(self._descriptor)

@@ -7,7 +7,8 @@ only saves time: without it the raw of the last hours is read again, and the led
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -20,42 +21,79 @@ from crypto_lake.exchanges import Exchange
 from crypto_lake.lake import durable
 from crypto_lake.lake.layout import Layout, RawFile
 from crypto_lake.lake.quarantine import Quarantine
+from crypto_lake.lake.raw_manifests import sealed_into
 from crypto_lake.model.clock import Hour
 
 log = logging.getLogger(__name__)
 
+_DAYS_KEPT = 3  # in a checkpoint; a clock is not set back by more
+
 
 class Checkpoint(msgspec.Struct, frozen=True):
-    """The fold after all raw up to and including this part, and how long the ledger was then."""
+    """The fold after all raw up to and including this part, and how long the ledger was then.
+
+    `through`: of the last days, the greatest number of a part that has gone through the fold. Numbers follow the
+    order of receipt within a day; hours do not, where the clock was set back. `left`: lower ones that have not gone
+    through it, since they could not be salvaged at the time, as (day, number).
+    """
 
     lines: int
     day: str
     hour: int
     part: int
     fold: FoldState
+    through: dict[str, int] = {}
+    left: list[tuple[str, int]] = []
 
 
 @dataclass
 class SymbolLedger:
-    """A symbol's fold and its file, kept in step: what the fold gives is appended at once."""
+    """A symbol's fold and its file, kept in step: what the fold gives is appended in its order.
+
+    `lines`: how many the file holds. `pending`: given by the fold and not in the file yet. `latest`: the last part that
+    has gone through the fold, as far as this process knows; `through` and `left`: see Checkpoint.
+    """
 
     symbol: str
     fold: SymbolFold
     file: LedgerFile
     lines: int
+    through: dict[str, int] = field(default_factory=dict[str, int])
+    latest: tuple[Hour, int] | None = None
+    left: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
+    pending: list[AnyLine] = field(default_factory=list[AnyLine])
 
     def append(self, lines: list[AnyLine]) -> None:
-        self.file.append(lines)
-        self.lines += len(lines)
+        """Add the lines; they last when this returns. After an OSError they are pending, for the next time."""
+        self.pending += lines
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what is pending. Raises OSError where that fails; it may be tried again."""
+        if self.pending:
+            self.file.append(self.pending)
+            self.lines += len(self.pending)
+            self.pending = []
+
+    def passed_part(self, hour: Hour, part: int) -> None:
+        """This part is closed, and has gone through the fold whole."""
+        self.latest = (hour, part)
+        self.through[hour.day] = max(part, self.through.get(hour.day, 0))
+        self.through = dict(sorted(self.through.items())[-_DAYS_KEPT:])
 
 
 def checkpoint_path(layout: Layout, exchange: str, symbol: str) -> Path:
     return layout.state / "ledger" / exchange / f"{symbol}.json"
 
 
-def save_checkpoint(layout: Layout, exchange: str, ledger: SymbolLedger, hour: Hour, part: int) -> None:
-    """Keep the fold as it is when the part, and with it all raw before, has gone through it."""
-    checkpoint = Checkpoint(ledger.lines, hour.day, hour.hour, part, ledger.fold.state())
+def save_checkpoint(layout: Layout, exchange: str, ledger: SymbolLedger) -> None:
+    """Keep the fold as it is. Nothing is kept where lines are pending, or no part has gone through it yet."""
+    if ledger.pending or ledger.latest is None:
+        return
+    hour, part = ledger.latest
+    checkpoint = Checkpoint(
+        ledger.lines, hour.day, hour.hour, part, ledger.fold.state(), ledger.through, ledger.left
+    )
     durable.write_fleeting(checkpoint_path(layout, exchange, ledger.symbol), msgspec.json.encode(checkpoint))
 
 
@@ -83,8 +121,18 @@ def open_ledger(
     fold = SymbolFold(grace_ns, checkpoint.fold if checkpoint else None)
     fold.take_up(contents.lines[checkpoint.lines if checkpoint else 0 :])
     ledger = SymbolLedger(symbol, fold, file, len(contents.lines))
+    if checkpoint is not None:
+        ledger.through = dict(checkpoint.through)
+        ledger.latest = (Hour(checkpoint.day, checkpoint.hour), checkpoint.part)
+    ledger.left = [
+        (day, raw.number)
+        for day in layout.raw_days(exchange.name, symbol)[-_DAYS_KEPT:]
+        for raw in layout.raw_files(exchange.name, symbol, day)
+        if raw.is_open
+    ]
     start = _start(checkpoint, contents.lines)
-    for run in read_runs((f.path for f in _files_from(layout, exchange.name, symbol, start)), exchange):
+    paths = [f.path for f in _files_from(layout, exchange.name, symbol, start)]
+    for run in read_runs(paths, exchange, partial(sealed_into, layout)):
         ledger.append(fold.trades(run))
     return ledger
 
@@ -100,29 +148,47 @@ def _load_checkpoint(path: Path, lines: int) -> Checkpoint | None:
     return checkpoint if checkpoint.lines <= lines else None
 
 
-def _start(checkpoint: Checkpoint | None, lines: list[AnyLine]) -> tuple[Hour, int] | None:
-    """From which hour, and after which of its parts, raw has to be read; None: all that is here."""
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """Which raw has not gone through the fold: sealed hours from `hour` on, parts after those of `through`, and `left`.
+
+    Of a day that `through` does not name, parts from `hour` on.
+    """
+
+    hour: Hour
+    through: dict[str, int]
+    left: frozenset[tuple[str, int]] = frozenset()
+
+    def follows(self, file: RawFile) -> bool:
+        if file.kind == "part" and file.hour.day in self.through:
+            return file.number > self.through[file.hour.day] or (file.hour.day, file.number) in self.left
+        return file.hour >= self.hour
+
+
+def _start(checkpoint: Checkpoint | None, lines: list[AnyLine]) -> _Start | None:
+    """From where on raw has to be read; None: all that is here."""
     if checkpoint is not None:
-        return Hour(checkpoint.day, checkpoint.hour), checkpoint.part
+        through = checkpoint.through or {checkpoint.day: checkpoint.part}
+        return _Start(Hour(checkpoint.day, checkpoint.hour), through, frozenset(checkpoint.left))
     for line in reversed(lines):
         if isinstance(line, Seen):
             day, _, hour = line.hour.partition("T")
-            return Hour(day, int(hour)), 0
+            return _Start(Hour(day, int(hour)), {})
         if isinstance(line, Hole):
             # Found in this hour: what was seen since the flush at its beginning is in no line yet.
-            return Hour.of_ns(line.found_ns), 0
+            return _Start(Hour.of_ns(line.found_ns), {})
     return None
 
 
-def _files_from(layout: Layout, exchange: str, symbol: str, start: tuple[Hour, int] | None) -> list[RawFile]:
+def _files_from(layout: Layout, exchange: str, symbol: str, start: _Start | None) -> list[RawFile]:
+    """In the order in which they were received, as far as their names tell it."""
     files = [
         file
         for day in layout.raw_days(exchange, symbol)
-        if start is None or day >= start[0].day
+        if start is None or day >= start.hour.day or day in start.through
         for file in layout.raw_files(exchange, symbol, day)
-        if file.kind != "healed" and not file.is_open
+        if file.kind != "healed" and not file.is_open and (start is None or start.follows(file))
     ]
-    if start is None:
-        return files
-    hour, part = start
-    return [f for f in files if f.hour > hour or (f.hour == hour and (f.kind != "part" or f.number > part))]
+    return sorted(
+        files, key=lambda f: (f.hour.day, f.kind == "part", f.number if f.kind == "part" else f.hour.hour)
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -48,22 +48,38 @@ class RunBuilder:
         return runs
 
 
-def read_runs(paths: Iterable[Path], exchange: Exchange) -> Iterator[Run]:
+def read_runs(
+    paths: Iterable[Path], exchange: Exchange, instead: Callable[[Path], Path | None] = lambda _: None
+) -> Iterator[Run]:
     """Runs of all trades in raw files of one symbol, in the files' order.
 
-    What can't be read is passed over: it is the transformer that puts it aside and counts it.
+    What can't be read is passed over: it is the transformer that puts it aside and counts it. `instead`: the file to
+    read where one has gone since it was listed (a part that was sealed meanwhile); it is read once.
     """
+    read_instead: set[Path] = set()
     for path in paths:
-        for frame in read_frames(path):
-            if isinstance(frame, BadBytes):
+        try:
+            yield from _runs_of(path, exchange)
+        except FileNotFoundError:  # on opening it: nothing of it has been given yet
+            other = instead(path)
+            if other is None:
+                raise
+            if other not in read_instead:
+                read_instead.add(other)
+                yield from _runs_of(other, exchange)
+
+
+def _runs_of(path: Path, exchange: Exchange) -> Iterator[Run]:
+    for frame in read_frames(path):
+        if isinstance(frame, BadBytes):
+            continue
+        builder = RunBuilder()
+        for line in frame.data.split(b"\n"):
+            try:
+                read = envelope.decode(line)
+                head = exchange.head(bytes(read.message))
+            except (msgspec.MsgspecError, UnassignableMessageError):
                 continue
-            builder = RunBuilder()
-            for line in frame.data.split(b"\n"):
-                try:
-                    read = envelope.decode(line)
-                    head = exchange.head(bytes(read.message))
-                except (msgspec.MsgspecError, UnassignableMessageError):
-                    continue
-                if head.trade_id >= 0:
-                    builder.add(head.trade_id, head.trade_time_us, read.received_ns)
-            yield from builder.take()
+            if head.trade_id >= 0:
+                builder.add(head.trade_id, head.trade_time_us, read.received_ns)
+        yield from builder.take()

@@ -71,12 +71,19 @@ class ClockOffset(Event, frozen=True, tag="clock_offset"):
 
 
 class MessagesLost(Event, frozen=True, tag="messages_lost"):
-    """Messages that came and could not be written (disk full)."""
+    """Messages that came and could not be written. `reason`: `disk_full` or `write_error`.
+
+    `first_id` and `last_id`: of the trades among them, 0 where there were none. Written when the next message of the
+    stream is taken again.
+    """
 
     symbol: str
     stream: str
     count: int
     reason: str
+    bytes: int = 0
+    first_id: int = 0
+    last_id: int = 0
 
 
 AnyEvent = (

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 TEMPORARY_SUFFIX = ".tmp"
@@ -53,7 +54,8 @@ def write_with(path: Path, make: Callable[[Path], None], check: Callable[[Path],
             check(temporary)
         temporary.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the first error is the one to tell
+            temporary.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
 
@@ -74,8 +76,13 @@ def write_fleeting(path: Path, data: bytes) -> None:
     """Replace a file whole and at once, without fsync: for a status or a clock, that a crash may lose."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
-    _create(temporary, data)
-    temporary.replace(path)
+    try:
+        _create(temporary, data)
+        temporary.replace(path)
+    except BaseException:  # a full disk is not made fuller
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
 
 
 def _create(path: Path, data: bytes) -> None:

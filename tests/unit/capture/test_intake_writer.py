@@ -12,7 +12,7 @@ import pytest
 from crypto_lake.capture.batch import Batch
 from crypto_lake.capture.intake import StreamIntake
 from crypto_lake.capture.writer import Writer, WriterSettings
-from crypto_lake.completeness.entries import Hole
+from crypto_lake.completeness.entries import Cause, Hole
 from crypto_lake.completeness.ledger import account, read
 from crypto_lake.completeness.runs import read_runs
 from crypto_lake.exchanges import BINANCE
@@ -50,6 +50,8 @@ class Rig:
     durable: dict[str, int] = field(default_factory=dict)
     failures: list[BaseException] = field(default_factory=list)
     batches: list[Batch] = field(default_factory=list)
+    troubles: list[Cause | None] = field(default_factory=list)
+    settings: WriterSettings = SETTINGS
 
     def __post_init__(self) -> None:
         self.layout = Layout(self.root)
@@ -57,19 +59,24 @@ class Rig:
             self.layout,
             BINANCE,
             "here-1",
-            SETTINGS,
+            self.settings,
             Quarantine(self.layout.quarantine),
             on_written=self._written,
             on_durable=self.durable.update,
             on_failure=self.failures.append,
+            on_trouble=self._in_trouble,
         )
         self.intake = StreamIntake(
             BINANCE, self.clock, self.deliver, queue_bytes=self.queue_bytes, flush_bytes=10**5
         )
         self.intake.add_streams(["btcusdt@trade", "btcusdt@bookTicker", "ethusdt@trade"])
 
-    def _written(self, size: int) -> None:
-        self.intake.written(size)
+    def _written(self, sizes: dict[str, int]) -> None:
+        self.intake.written(sizes)
+
+    def _in_trouble(self, cause: Cause | None) -> None:
+        self.troubles.append(cause)
+        self.intake.trouble(cause)
 
     def deliver(self, batch: Batch) -> None:
         self.batches.append(batch)
@@ -265,23 +272,6 @@ def test_a_full_queue_pauses_reading_until_half_is_written(tmp_path: Path) -> No
     rig.begin()
     rig.end()
     assert not rig.intake.paused
-
-
-def test_a_disk_that_fails_is_told_and_nothing_is_acknowledged(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from crypto_lake.lake.parts import PartWriter
-
-    def fail(_: PartWriter) -> None:
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr(PartWriter, "sync", fail)
-    rig.begin()
-    rig.receive(trade(1))
-    rig.intake.cut()
-    rig.writer.join(20)
-    assert [str(error) for error in rig.failures] == ["[Errno 5] Input/output error"]
-    assert rig.durable == {}
 
 
 def test_a_hole_is_in_the_ledger_once_its_grace_is_over(rig: Rig) -> None:

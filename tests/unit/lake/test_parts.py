@@ -74,7 +74,7 @@ def test_salvage_keeps_whole_frames_and_the_cut_bytes(
         assert read == contents[:kept]
     else:
         assert not writer.path.exists()
-    put_aside = b"".join(p.read_bytes()[:-1] for p in (root / "quarantine").glob("*.cut"))
+    put_aside = b"".join(p.read_bytes() for p in (root / "quarantine").glob("*.cut"))
     assert put_aside == whole[result.kept_bytes : cut]
     assert salvage(layout, quarantine) == []
 
@@ -118,3 +118,37 @@ def test_quarantine_keeps_to_its_limit_and_counts_on(tmp_path: Path) -> None:
         msgspec.json.decode(line) for line in (tmp_path / "q" / "index.jsonl").read_bytes().splitlines()
     ]
     assert [entry["kept"] for entry in entries] == [True, False]
+
+
+def test_salvage_keeps_what_lies_behind_damage_and_overwrites_nothing(tmp_path: Path) -> None:
+    layout, compressor = Layout(tmp_path), FrameCompressor()
+    writer = PartWriter(layout.part("binance", "BTCUSDT", HOUR, 1))
+    sizes = [writer.append(b"%d\n" % number, compressor) for number in range(3)]
+    writer.abandon()
+    damaged = bytearray(writer.open_path.read_bytes())
+    damaged[sizes[0] : sizes[0] + sizes[1]] = bytes(sizes[1])  # a page that never reached the disk
+    writer.open_path.write_bytes(damaged)
+    writer.path.write_bytes(b"somebody's")
+
+    [result] = salvage(layout, Quarantine(layout.quarantine))
+
+    assert (result.path.name, result.kept_bytes, result.cut_bytes) == (
+        "part_13_0002.jsonl.zst",
+        sum(sizes),
+        0,
+    )
+    assert [i.data for i in read_frames(result.path) if isinstance(i, Frame)] == [b"0\n", b"2\n"]
+    assert writer.path.read_bytes() == b"somebody's"
+
+
+def test_bytes_that_go_next_are_put_aside_once_and_whole(tmp_path: Path) -> None:
+    """Whatever a run before this one left: nothing, half an entry, all of it."""
+    folder = tmp_path / "q"
+    for _ in range(2):
+        Quarantine(folder, limit_bytes=1).add_lasting("a.cut", b"damaged", "torn", "raw/part")
+    index = folder / "index.jsonl"
+    [line] = index.read_bytes().splitlines()
+    index.write_bytes(line[:20])
+    Quarantine(folder).add_lasting("a.cut", b"damaged", "torn", "raw/part")
+    assert (folder / "a.cut").read_bytes() == b"damaged"
+    assert [msgspec.json.decode(text)["bytes"] for text in index.read_bytes().splitlines()[1:]] == [7]
