@@ -20,6 +20,7 @@ from crypto_lake.bars.report import DayReport
 from crypto_lake.bars.rows import BAR_SCHEMA, HOUR_SECONDS, all_gaps, hour_rows, open_gaps
 from crypto_lake.bars.seconds import Edge
 from crypto_lake.lake import checksums
+from crypto_lake.lake.deletions import is_deleted
 from crypto_lake.lake.manifests import (
     BarsHour,
     BarsManifest,
@@ -46,6 +47,7 @@ class SymbolBars:
     _records: dict[int, BarsHour] = field(default_factory=dict[int, BarsHour])
     _manifests: dict[str, BarsManifest] = field(default_factory=dict[str, BarsManifest])
     _remade: set[int] = field(default_factory=set[int])
+    _away: set[str] = field(default_factory=set[str])  # days that were deleted here once they were published
     # Of the days made last: a day's end is finished anew once the next day's first trade is known.
     _cores: dict[int, Core] = field(default_factory=dict[int, Core])
 
@@ -63,6 +65,8 @@ class SymbolBars:
             if manifest is not None:
                 self._manifests[day] = manifest
                 self._records.update(manifest.hours)
+                if manifest.rows and is_deleted(self.layout, self.exchange, self.symbol, day, path):
+                    self._away.add(day)
             elif (found := table.read(path, trusted=False)) is not None:
                 self._records.update(table.records_of(*found))
 
@@ -71,8 +75,8 @@ class SymbolBars:
         return sorted(self._manifests)
 
     def stale_days(self) -> list[str]:
-        """Days of which an hour is to be made."""
-        return sorted({pure.day_of(hour) for hour in self._stale(self._span())})
+        """Days of which an hour is to be made. One that was deleted here on purpose is left to whoever published it."""
+        return sorted({pure.day_of(hour) for hour in self._stale(self._span())} - self._away)
 
     def _span(self) -> list[int]:
         """Every hour from the first with anything in it to the last that may have a row."""
@@ -211,8 +215,11 @@ class SymbolBars:
         record = self._records.get(hour)
         if record is None or hour not in kept:
             return False
-        if core.trades.trades >= record.trades and core.quotes.updates >= record.quotes:
+        if core.trades.trades < record.trades:
+            return True  # ids that were there: a file has gone, or was damaged where it lies
+        if core.quotes.updates >= record.quotes:
             return False
+        # Fewer quotes of all the same files may be right: an earlier hour's turned out to be later ones.
         names = {name for name, _ in core.files}
         return not record.inputs or any(name not in names for name in record.inputs)
 

@@ -64,7 +64,7 @@ def read(path: Path, *, trusted: bool) -> tuple[pl.DataFrame, dict[int, str]] | 
     read back wrong without an error (compare the hours' digests), but some end the process that reads (measured).
     """
     try:
-        if not trusted and not _can_be_read(path):
+        if not path.is_file() or not (trusted or _can_be_read(path)):
             return None
         metadata = pl.read_parquet_metadata(path)
         if metadata.get(_VERSION_KEY) != str(BARS_SCHEMA_VERSION):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from crypto_lake.cli.bucket import disk_limits
 from crypto_lake.cli.common import (
     CommandError,
     ExitCode,
@@ -63,6 +64,7 @@ def command(
 
     from crypto_lake.exchanges import EXCHANGES
     from crypto_lake.lake import tasks
+    from crypto_lake.upkeep.disk_budget import look, refusal
 
     check_selection(symbols, days)
     if exchange is not None and exchange not in EXCHANGES:
@@ -79,20 +81,23 @@ def command(
         "rebuild": rebuild,
         "memory_mb": memory_mb or config.transform.memory_mb,
     }
+    full = refusal(look(layout.root, disk_limits(config)), disk_limits(config))
     with tasks.reported(layout, "transform", time.time_ns) as task:
-        reports = [_transform(layout, name, arguments) for name in names]
+        reports = [] if full else [_transform(layout, name, arguments) for name in names]
         failed = [f"{name}: {why}" for report in reports for name, why in report.failed.items()]
-        task.problem = "; ".join(failed)
+        task.problem = full or "; ".join(failed)
         task.figures = _figures(reports)
     if output == "json":
         click.echo(msgspec.json.encode(reports).decode())
     else:
         for report in reports:
             _print(report)
-        if not reports:
+        if not reports and not full:
             click.echo(f"{layout.root}: no raw yet")
     if seal:
         _seal(layout, symbols, days, told=output != "json")
+    if full:
+        raise CommandError(full, ExitCode.UNAVAILABLE)
     if failed:
         raise CommandError("bars could not be made of " + "; ".join(failed))
 

@@ -18,6 +18,7 @@ from functools import partial
 from typing import Final
 
 from crypto_lake.lake import tasks
+from crypto_lake.lake.deletions import deleted_paths
 from crypto_lake.lake.layout import Layout
 from crypto_lake.upkeep.verify_files import check
 from crypto_lake.upkeep.verify_report import Checked, Difference, Item, VerifyReport
@@ -51,10 +52,10 @@ def verify_disk(
 ) -> VerifyReport:
     """Verify a data directory, and leave the outcome in its task's report where it may be written.
 
-    `only`: of names (`raw/binance/…`), those to look at. `elsewhere`: names of files
-    that are known to be in the bucket and were deleted here; others that have a manifest and are not here are missing. See `verify` for the rest.
+    `only`: of names (`raw/binance/…`), those to look at. `elsewhere`: names of files that may be missing, beside those
+    that `cleanup` deleted; others that have a manifest and are not here are differences. See `verify` for the rest.
     """
-    source = DiskSource(layout.root, frozenset(elsewhere))
+    source = DiskSource(layout.root, deleted_paths(layout) | frozenset(elsewhere))
     task = None
     with suppress(OSError):  # whoever may only read may verify too
         task = tasks.begin(layout, "verify", time.time_ns())

@@ -406,3 +406,16 @@ def test_a_damaged_day_is_made_anew_whatever_it_does_to_who_reads_it(layout: Lay
         part(layout, 10 + at, [trade(7, 2000, 104, f"c-{at}")], 1200)  # a copy: the day is looked at again
         assert not transform(layout, "binance").failed
         assert bar_bytes(layout) == before
+
+
+def test_raw_that_was_damaged_where_it_lies_takes_no_bar_away(layout: Layout) -> None:
+    sealable(layout)
+    transform(layout, "binance")
+    before = bar_bytes(layout)
+    path = layout.part("binance", lake.SYMBOL, Hour.of_ns(BASE * NS), 1)
+    path.write_bytes(path.read_bytes()[:-9] + b"damaged")
+    report = transform(layout, "binance")
+    assert [day.hours_kept_without_raw for day in report.days] == [1]
+    assert report.unreadable == 1
+    assert bar_bytes(layout) == before
+    assert transform(layout, "binance").hours_made == 0

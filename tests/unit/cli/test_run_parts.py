@@ -52,11 +52,29 @@ def test_the_collector_is_stopped_first_and_test_mode_transforms_often() -> None
     settings = loaded(transform__every_minutes="7")
     for test_mode, every in ((False, 7 * 60.0), (True, TEST_TRANSFORM_SECONDS)):
         parts = parts_of(settings, ["--set", "collector.port=0"], test_mode=test_mode)
-        assert [part.name for part in parts] == ["collector", "transformer"]
+        assert [part.name for part in parts] == [
+            "collector",
+            "transformer",
+            *([] if test_mode else ["cleaner"]),
+        ]
         assert parts[0].essential
         assert parts[0].every_seconds is None
         assert parts[1].every_seconds == every
         assert parts[0].argv[-2:] == ("--set", "collector.port=0")
+
+
+def test_what_moves_finished_hours_on_runs_where_it_is_configured() -> None:
+    def upkeep(**flags: str) -> dict[str, float | None]:
+        parts = parts_of(loaded(**flags), ["--set", "data=d"], test_mode=False)[2:]
+        assert all(part.argv[-2:] == ("--set", "data=d") for part in parts)
+        starts = [part.first_seconds for part in parts]
+        assert starts == sorted(set(starts))
+        return {part.name: part.every_seconds for part in parts}
+
+    assert upkeep(retention__raw="never") == {}
+    assert upkeep(retention__every_minutes="5") == {"cleaner": 300.0}
+    with_bucket = upkeep(gcs__bucket_name="b", gcs__every_minutes="10", retention__raw="never")
+    assert with_bucket == {"uploader": 600.0, "publisher": 600.0, "cleaner": 3600.0}
 
 
 @given(st.booleans(), st.booleans(), st.booleans())

@@ -1,0 +1,157 @@
+"""Names in the bucket, below its prefix: from what a file is to its object's name, and back. Pure.
+
+    raw/binance/BTCUSDT/2024-08-08/<collector>/hour_13.jsonl.zst             raw, sealed or healed; `_control` likewise
+    manifests/raw/binance/BTCUSDT/2024-08-08/<collector>/hour_13.jsonl.zst.json
+    ledger/binance/BTCUSDT/2024-08-08/<collector>.jsonl                      what of the ledger was closed with that day
+    parquet/binance/BTCUSDT/year=2024/month=08/day=08/bars.parquet           a final day, of all collectors
+    manifests/parquet/binance/BTCUSDT/year=2024/month=08/day=08/bars.parquet.json
+
+Names of raw carry the collector, so that a data directory that was lost, and its successor, never meet.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+from crypto_lake.lake.layout import parse_raw_name
+
+MANIFESTS: Final = "manifests/"
+_WORD: Final = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}"
+_COLLECTOR: Final = r"[A-Za-z0-9][A-Za-z0-9-]{0,63}"  # without _, which stands before an edition
+_RAW = re.compile(
+    rf"raw/(?P<exchange>{_WORD})/(?P<symbol>{_WORD})/(?P<day>\d{{4}}-\d\d-\d\d)/(?P<collector>{_COLLECTOR})/(?P<file>[a-z0-9_.-]+)"
+)
+_LEDGER = re.compile(
+    rf"ledger/(?P<exchange>{_WORD})/(?P<symbol>{_WORD})/(?P<day>\d{{4}}-\d\d-\d\d)/(?P<collector>{_COLLECTOR})"
+    r"(?:_(?P<edition>[1-9]\d*))?\.jsonl"
+)
+_BARS = re.compile(
+    rf"parquet/(?P<exchange>{_WORD})/(?P<symbol>{_WORD})/year=(?P<y>\d{{4}})/month=(?P<m>\d\d)/day=(?P<d>\d\d)/bars\.parquet"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RawObject:
+    """`file`: the name that the file has in its day's folder on the collector's disk."""
+
+    exchange: str
+    symbol: str
+    day: str
+    collector: str
+    file: str
+
+    @property
+    def name(self) -> str:
+        return f"raw/{self.exchange}/{self.symbol}/{self.day}/{self.collector}/{self.file}"
+
+    @property
+    def local(self) -> str:
+        """Its path in that collector's data directory."""
+        return f"raw/{self.exchange}/{self.symbol}/{self.day}/{self.file}"
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerSegment:
+    """A piece of a collector's ledger of one symbol; see `upload_ledger`. `edition` counts ledgers begun anew, from 1."""
+
+    exchange: str
+    symbol: str
+    day: str
+    collector: str
+    edition: int = 1
+
+    @property
+    def name(self) -> str:
+        edition = f"_{self.edition}" if self.edition > 1 else ""
+        return f"ledger/{self.exchange}/{self.symbol}/{self.day}/{self.collector}{edition}.jsonl"
+
+    @property
+    def local(self) -> str:
+        """The ledger that it is a piece of, in that collector's data directory."""
+        return f"ledger/{self.exchange}/{self.symbol}.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class BarsObject:
+    exchange: str
+    symbol: str
+    day: str
+
+    @property
+    def name(self) -> str:
+        year, month, day = self.day.split("-")
+        return f"parquet/{self.exchange}/{self.symbol}/year={year}/month={month}/day={day}/bars.parquet"
+
+    @property
+    def local(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The manifest of another object."""
+
+    of: RawObject | BarsObject
+
+    @property
+    def name(self) -> str:
+        return manifest_name(self.of.name)
+
+    @property
+    def local(self) -> str:
+        return manifest_name(self.of.local)
+
+
+LakeObject = RawObject | LedgerSegment | BarsObject | Manifest
+
+
+def manifest_name(name: str) -> str:
+    """The name of an object's manifest, from the object's name (of a file's, from its path in the data directory)."""
+    return f"{MANIFESTS}{name}.json"
+
+
+def raw_object(local: str, collector: str) -> RawObject:
+    """The object of a raw file, from its path in the data directory.
+
+    Raises ValueError where that is none of the lake's, or the collector's name can't stand in an object's name.
+    """
+    pieces = local.split("/")
+    made = parse("/".join([*pieces[:-1], collector, pieces[-1]])) if len(pieces) == 5 else None
+    if isinstance(made, RawObject):
+        return made
+    raise ValueError(
+        f"{local} of the collector {collector!r} has no name in a bucket: it is no raw file of a lake, or the name "
+        "in state/collector is not made of letters, digits and - alone"
+    )
+
+
+def parse(name: str) -> LakeObject | None:
+    """What an object's name says, None where it is none of these."""
+    if name.startswith(MANIFESTS):
+        of = parse(name.removeprefix(MANIFESTS).removesuffix(".json")) if name.endswith(".json") else None
+        return Manifest(of) if isinstance(of, RawObject | BarsObject) else None
+    if match := _RAW.fullmatch(name):
+        made = RawObject(*match.group("exchange", "symbol", "day", "collector", "file"))
+        file = parse_raw_name(made.day, Path(made.file)) if _is_day(made.day) else None
+        return made if file is not None and not file.is_open and file.kind != "part" else None
+    if match := _LEDGER.fullmatch(name):
+        edition = match["edition"]
+        if edition == "1" or not _is_day(match["day"]):
+            return None
+        exchange, symbol, day, collector = match.group("exchange", "symbol", "day", "collector")
+        return LedgerSegment(exchange, symbol, day, collector, int(edition or 1))
+    if match := _BARS.fullmatch(name):
+        day = f"{match['y']}-{match['m']}-{match['d']}"
+        return BarsObject(match["exchange"], match["symbol"], day) if _is_day(day) else None
+    return None
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False

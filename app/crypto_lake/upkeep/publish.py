@@ -1,0 +1,210 @@
+"""`publish`: final days of bars, made from all collectors' raw in the bucket, and put there.
+
+It needs no data directory; with one it takes raw from there where it is the same, to the byte. Each write carries the
+generation of what it replaces, so any number of publishers may run: one of them wins, the others say so. Cut off
+anywhere, the next run completes it (see `publish_manifest` for the order of writes).
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from crypto_lake.lake import locks, tasks
+from crypto_lake.lake.control import CONTROL
+from crypto_lake.lake.layout import Layout
+from crypto_lake.model.clock import Clock, SystemClock
+from crypto_lake.store import (
+    Corrupted,
+    LocalFileChanged,
+    NoSuchObject,
+    Refused,
+    RetentionPolicyBlocks,
+    Store,
+    StoreError,
+)
+from crypto_lake.upkeep.publish_day import AlertError, DayWork, RacedError, Situation, SymbolState
+from crypto_lake.upkeep.publish_look import SymbolReader, list_bucket
+from crypto_lake.upkeep.publish_report import DayOutcome, PublishReport
+from crypto_lake.upkeep.publish_stage import MakeError
+
+_log = logging.getLogger(__name__)
+# Of one object alone; any other error of the store would meet the next one too, and ends the run.
+_OF_ONE_OBJECT: Final = (LocalFileChanged, Corrupted, NoSuchObject, Refused, RetentionPolicyBlocks)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is. `bytes`: of the raw of the day at hand."""
+
+    days_done: int
+    days: int
+    at: str
+    bytes_done: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """None: all."""
+
+    symbols: Sequence[str] | None = None
+    days: Sequence[str] | None = None
+    rebuild: bool = False
+
+
+def publish(
+    store: Store,
+    *,
+    layout: Layout | None = None,
+    staging: Path | None = None,
+    clock: Clock | None = None,
+    selection: Selection = Selection(),
+    dry_run: bool = False,
+    stop: threading.Event | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> PublishReport:
+    """Publish what is final, oldest day first, and make new versions where more came in since.
+
+    `layout`: a data directory whose raw may be used, and which gets the task's report; its lock `upload` is held.
+    `staging`: where days are put together, by default `state/publishing` of the data directory, else the system's
+    folder for temporary files. It needs room for the raw of one symbol's day. `clock`: the lake's.
+    `stop`: when it is set, no other day is begun. A dry run asks and changes nothing.
+    Raises LockHeldError where another run has the lock. What else goes wrong stands in the report.
+    """
+    run = _Run(
+        store,
+        layout,
+        (clock or SystemClock()).now_ns(),
+        selection,
+        stop or threading.Event(),
+        progress,
+        dry_run,
+    )
+    with ExitStack() as stack:
+        if layout is None or dry_run:
+            run.folder = Path(stack.enter_context(_temporary(staging)))
+            return run.run()
+        stack.enter_context(locks.hold(layout.locks, "upload"))
+        own = staging or layout.state / "publishing"
+        if staging is None:
+            shutil.rmtree(own, ignore_errors=True)  # what a run before left that was cut off
+        run.folder = Path(stack.enter_context(_temporary(own)))
+        task = tasks.begin(layout, "publish", time.time_ns())
+        try:
+            report = run.run()
+        except BaseException as error:
+            tasks.end(layout, task, time.time_ns(), f"{type(error).__name__}: {error}", task.figures)
+            raise
+        if not (report.stopped and not report.problem):
+            tasks.end(layout, task, time.time_ns(), report.problem, report.figures())
+        return report
+
+
+def _temporary(parent: Path | None) -> tempfile.TemporaryDirectory[str]:
+    if parent is not None:
+        parent.mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryDirectory(prefix="publish-", dir=parent, ignore_cleanup_errors=True)
+
+
+@dataclass
+class _Run:
+    store: Store
+    layout: Layout | None
+    now_ns: int
+    selection: Selection
+    stop: threading.Event
+    progress: Callable[[Progress], None] | None
+    dry_run: bool
+    folder: Path = Path()
+    started: float = field(default_factory=time.monotonic)
+    outcomes: list[DayOutcome] = field(default_factory=list[DayOutcome])
+    up_to_date: int = 0
+    bytes_read: int = 0
+    error: StoreError | None = None
+    _days: int = 0
+    _done: int = 0
+    _at: str = ""
+
+    def run(self) -> PublishReport:
+        try:
+            self._all_days()
+        except StoreError as error:
+            self.error = error
+            _log.error("publishing ended early: %s", error)
+        return PublishReport(
+            url=self.store.url,
+            dry_run=self.dry_run,
+            seconds=round(time.monotonic() - self.started, 3),
+            up_to_date=self.up_to_date,
+            bytes_read=self.bytes_read,
+            days=self.outcomes,
+            error=str(self.error) if self.error else "",
+            error_is_transient=self.error.transient if self.error else False,
+            stopped=self.stop.is_set() and self._done < self._days,
+        )
+
+    def _all_days(self) -> None:
+        listings = list_bucket(self.store, self.selection.symbols)
+        situation = Situation(
+            self.store,
+            self.layout,
+            listings,
+            self.folder,
+            self.now_ns,
+            self.selection.rebuild,
+            self.dry_run,
+            self._tell,
+        )
+        states = {
+            at: SymbolState(SymbolReader(self.store, listing))
+            for at, listing in listings.items()
+            if at[1] != CONTROL
+        }
+        order = sorted((day, *at) for at, state in states.items() for day in state.listing.days())
+        self._days = len(order)
+        for day, exchange, symbol in order:
+            if self.stop.is_set():
+                return
+            self._at = f"{symbol} {day}"
+            self._tell(0, 0)
+            self._one_day(DayWork(situation, states[exchange, symbol], day))
+            self._done += 1
+
+    def _one_day(self, work: DayWork) -> None:
+        chosen = self.selection.days is None or work.day in self.selection.days
+        at = f"{work.listing.exchange} {work.listing.symbol} {work.day}"
+        try:
+            if work.passes(chosen=chosen):
+                self.up_to_date += chosen
+            elif chosen:
+                work.look()
+                self.up_to_date += not work.outcomes
+            else:
+                work.symbol.waits = True
+        except RacedError as error:
+            work.outcomes.append(work.told("raced", str(error)))
+        except AlertError as error:
+            _log.error("%s: %s", at, error)
+            work.outcomes.append(work.told("alert", str(error)))
+        except (MakeError, OSError, msgspec.MsgspecError, *_OF_ONE_OBJECT) as error:
+            _log.error("%s could not be published: %s", at, error)
+            work.symbol.waits = True
+            work.outcomes.append(work.told("failed", str(error)))
+        finally:
+            self.outcomes += work.outcomes
+            self.bytes_read += work.fetched_bytes
+
+    def _tell(self, done: int, total: int) -> None:
+        if self.progress is not None:
+            self.progress(Progress(self._done, self._days, self._at, done, total))

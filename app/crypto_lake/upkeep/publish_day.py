@@ -1,0 +1,328 @@
+"""One symbol's day: looked at, made, put. The order of writes is that of `publish_manifest`."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from crypto_lake.bars.table import BARS_SCHEMA_VERSION
+from crypto_lake.lake import uploads
+from crypto_lake.lake.layout import Layout
+from crypto_lake.lake.uploads import UploadRecord
+from crypto_lake.model.clock import Hour
+from crypto_lake.store import Conflict, Declared, PutResult, Store, Stored, measure
+from crypto_lake.upkeep import publish_plan as plan
+from crypto_lake.upkeep import publish_version as versions
+from crypto_lake.upkeep.names import BarsObject, Manifest
+from crypto_lake.upkeep.publish_facts import DayFacts
+from crypto_lake.upkeep.publish_fetch import LakeFetcher
+from crypto_lake.upkeep.publish_look import SymbolListing, SymbolReader, control_names, read_published
+from crypto_lake.upkeep.publish_manifest import (
+    NOTHING_STANDS,
+    Label,
+    PublishedManifest,
+    Standing,
+    encode,
+    from_metadata,
+    to_metadata,
+)
+from crypto_lake.upkeep.publish_report import DayOutcome, Outcome
+from crypto_lake.upkeep.publish_stage import Made, Stage
+
+
+class RacedError(Exception):
+    """Another publisher changed the object meanwhile."""
+
+
+class AlertError(Exception):
+    """Something is not as this program leaves it; nothing was overwritten."""
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What is the same for all days of a run. `folder`: where days are put together."""
+
+    store: Store
+    layout: Layout | None
+    listings: Mapping[tuple[str, str], SymbolListing]
+    folder: Path
+    now_ns: int
+    rebuild: bool
+    dry_run: bool
+    on_bytes: Callable[[int, int], None]  # done and total, of the day at hand
+
+
+@dataclass
+class SymbolState:
+    """Where a symbol has come to, from its oldest day on.
+
+    `stands`: digest of what stands after its last published day, which is `last_day`. `waits`: a day since then is not
+    published yet.
+    """
+
+    reader: SymbolReader
+    stands: str = NOTHING_STANDS.digest
+    last_day: str = ""
+    waits: bool = False
+    _standing: Standing | None = NOTHING_STANDS
+
+    @property
+    def listing(self) -> SymbolListing:
+        return self.reader.listing
+
+    def standing(self) -> Standing:
+        if self._standing is None:
+            name = Manifest(BarsObject(self.listing.exchange, self.listing.symbol, self.last_day)).name
+            found = read_published(self.reader.store, name)
+            self._standing = found[1].after if found is not None else NOTHING_STANDS
+        return self._standing
+
+    def passed(self, day: str, digest: str, standing: Standing | None) -> None:
+        """The day is published. `standing` None: to be read when it is asked for."""
+        self.stands, self.last_day, self._standing, self.waits = digest, day, standing, False
+
+
+@dataclass
+class DayWork:
+    """`outcomes`: what came of it, none where it stood as it should."""
+
+    at: Situation
+    symbol: SymbolState
+    day: str
+    outcomes: list[DayOutcome] = field(default_factory=list[DayOutcome])
+    fetched_bytes: int = 0
+    _published: PublishedManifest | None = None
+    _generation: int = 0  # of the manifest, 0 where there is none
+    _orphan: str = ""  # what is wrong with a file that has no manifest, if it is not what we make
+
+    def __post_init__(self) -> None:
+        listing = self.listing = self.symbol.listing
+        self.bars = BarsObject(listing.exchange, listing.symbol, self.day)
+        self.listed = listing.manifests.get(self.day)
+        self.file = listing.files.get(self.day)
+        self.watched = listing.watched(self.day)
+
+    # By the listing alone
+
+    def passes(self, *, chosen: bool) -> bool:
+        """Whether nothing is to be done about the day by what the listing tells; of one not chosen, if it is there."""
+        label = from_metadata(self.listed.metadata) if self.listed is not None else None
+        if label is None or not label.version:
+            return False
+        if chosen and not self._is_as_labelled(label):
+            return False
+        self.symbol.passed(self.day, label.after, None)
+        if chosen and self.file is not None:
+            self._record(self.file)
+        return True
+
+    def _is_as_labelled(self, label: Label) -> bool:
+        there = (self.file.generation if self.file is not None else 0, self.watched, self.symbol.stands)
+        told = (label.generation, label.names, label.before)
+        return not label.open and not self.at.rebuild and there == told
+
+    # Closer
+
+    def look(self) -> None:
+        """Decide what is to be done about the day, and do it. Raises RacedError, AlertError, MakeError, StoreError."""
+        if self.listed is None and self.file is None and self.at.now_ns < Hour(self.day, 23).end_ns:
+            self._waits("it is not over")
+            return
+        before, waits = self.symbol.standing(), self.symbol.waits
+        self._read_manifest()
+        self._recognise()
+        if self._is_published():
+            self._pass()
+        facts = self.symbol.reader.facts(
+            self.day, published=self._published, before=before, day_before_waits=waits
+        )
+        decision = plan.decide(facts, self.at.now_ns, rebuild=self.at.rebuild)
+        match decision:
+            case plan.Alert(problem):
+                raise AlertError(problem)
+            case plan.Waits(reasons):
+                if self._orphan:
+                    raise AlertError(self._orphan)
+                self._waits("; ".join(reasons))
+            case plan.UpToDate(gone):
+                assert self._published is not None
+                if not self.at.dry_run:
+                    self._note(versions.with_gone(self._published, gone))
+                if gone:
+                    self._tell("noted", f"{len(gone)} of its inputs are gone from the bucket")
+            case plan.Make():
+                self._make(facts, decision)
+
+    def _read_manifest(self) -> None:
+        found = read_published(self.at.store, Manifest(self.bars).name) if self.listed is not None else None
+        if found is not None:
+            stored, self._published = found
+            self._generation = stored.generation
+
+    def _is_published(self) -> bool:
+        return self._published is not None and self._published.version > 0
+
+    def _pass(self) -> None:
+        assert self._published is not None
+        after = self._published.after
+        self.symbol.passed(self.day, after.digest, after)
+
+    def _recognise(self) -> None:
+        self.file = self.at.store.stat(self.bars.name) if self.file or self._published else None
+        seen = plan.FileSeen(self.file.generation, self.file.sha256) if self.file is not None else None
+        match plan.recognise(self._published, seen):
+            case plan.Ours():
+                pass
+            case plan.Unknown(problem):
+                raise AlertError(problem)
+            case plan.Orphan(problem):
+                self._orphan = problem
+            case plan.Complete(version):
+                assert self.file is not None
+                done = versions.entered(version, self.file.generation)
+                if not self.at.dry_run:
+                    # Under names that match nothing: what came in since is looked at now, or by the next run.
+                    self._put_manifest(done, "")
+                    self._record(self.file)
+                self._published = done
+                self._tell("completed", "its file was there, and its manifest had not been written")
+
+    def _make(self, facts: DayFacts, job: plan.Make) -> None:
+        if self.at.dry_run:
+            self._tell("planned", job.why)
+            return
+        total, done = sum(fact.bytes for fact in job.inputs), 0
+
+        def arrived(count: int) -> None:
+            nonlocal done
+            done += count
+            self.at.on_bytes(done, total)
+
+        fetcher = LakeFetcher(self.at.store, self.at.layout, arrived)
+        folder = self.at.folder / f"{facts.exchange}-{facts.symbol}-{facts.day}"
+        folder.mkdir()
+        try:
+            control = control_names(self.at.listings, facts.exchange, facts.day)
+            made = Stage(folder, facts, job, fetcher, control, self.at.now_ns).make()
+            self._put(versions.new_version(facts, job, made, self.at.now_ns), made, job)
+        finally:
+            self.fetched_bytes += fetcher.fetched_bytes
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _put(self, version: PublishedManifest, made: Made, job: plan.Make) -> None:
+        before = self._published if self._is_published() else None
+        if before is not None:
+            lost = versions.hours_that_lost(before, version.hours)
+            if lost:
+                raise AlertError(
+                    f"the version made of {len(version.inputs)} inputs knows fewer trades than version "
+                    f"{before.version} in {len(lost)} hours, though it has all that this one was made of; a fault of "
+                    "the program. Nothing was overwritten"
+                )
+            if versions.same_content(before, version) and not (
+                self.at.rebuild and before.sha256 != version.sha256
+            ):
+                self._note(versions.noted(before, version))
+                self._tell("noted", f"{job.why}; its content is the same")
+                return
+        what: Outcome = "published"
+        if self._orphan:
+            if self.file is None or (self.file.bytes, self.file.sha256) != (version.bytes, version.sha256):
+                raise AlertError(self._orphan)
+            version, what = versions.entered(version, self.file.generation), "completed"
+        elif made.path is not None:
+            self._put_manifest(versions.begun(self._published, version))
+            version = versions.entered(version, self._put_file(made.path, version).generation)
+        self._put_manifest(version)
+        self._published = version
+        self._pass()
+        if self.file is not None:
+            self._record(self.file)
+        self._tell(what, job.why)
+
+    def _put_file(self, path: Path, version: PublishedManifest) -> Stored:
+        metadata = {"kind": "bars", "schema": str(BARS_SCHEMA_VERSION), "version": str(version.version)}
+        declared = Declared(version.bytes, version.crc32c, version.md5, version.sha256)
+        replaces = self.file.generation if self.file is not None else None
+        self.file = self._done(
+            self.at.store.put(path, self.bars.name, declared, replaces=replaces, metadata=metadata)
+        )
+        return self.file
+
+    def _note(self, manifest: PublishedManifest) -> None:
+        self._put_manifest(manifest)
+        self._published = manifest
+        self._pass()
+
+    def _put_manifest(self, manifest: PublishedManifest, watched: str | None = None) -> None:
+        path = self.at.folder / "manifest.json"
+        path.write_bytes(encode(manifest))
+        stored = self._done(
+            self.at.store.put(
+                path,
+                Manifest(self.bars).name,
+                measure(path),
+                replaces=self._generation or None,
+                metadata=to_metadata(manifest, self.watched if watched is None else watched),
+            )
+        )
+        self._generation = stored.generation
+
+    def _done(self, result: PutResult) -> Stored:
+        if isinstance(result, Conflict):
+            raise RacedError(
+                f"another publisher wrote it meanwhile ({'; '.join(result.differences)}); its version was left, and the "
+                "next run looks at it"
+            )
+        return result.stored
+
+    # What is told of it
+
+    def _waits(self, why: str) -> None:
+        if not self._is_published():
+            self.symbol.waits = True
+        self._tell("waits", why)
+
+    def _tell(self, outcome: Outcome, text: str) -> None:
+        self.outcomes.append(self.told(outcome, text))
+
+    def told(self, outcome: Outcome, text: str) -> DayOutcome:
+        at = self._published
+        known = at is not None and at.version > 0
+        return DayOutcome(
+            exchange=self.listing.exchange,
+            symbol=self.listing.symbol,
+            day=self.day,
+            outcome=outcome,
+            text=text,
+            version=at.version if at is not None else 0,
+            rows=at.rows if at is not None else 0,
+            trades=at.trades if at is not None else 0,
+            collectors=len(at.collectors) if at is not None and known else 0,
+            objects=len(at.inputs) if at is not None else 0,
+            missing_ids=at.missing_ids if at is not None else 0,
+            carried_hours=len(at.carried_hours) if at is not None else 0,
+            bytes_read=self.fetched_bytes,
+        )
+
+    def _record(self, stored: Stored) -> None:
+        """Tell whoever cleans up that the day, which is here too, is in the bucket."""
+        layout, at = self.at.layout, self.bars
+        if layout is None or self.at.dry_run or not layout.bars(at.exchange, at.symbol, at.day).is_file():
+            return
+        known = uploads.read(layout, at.exchange, at.symbol, at.day, self.at.store.url).get(at.name)
+        if known is not None and known.generation == stored.generation:
+            return
+        record = UploadRecord(
+            url=self.at.store.url,
+            name=at.name,
+            generation=stored.generation,
+            bytes=stored.bytes,
+            crc32c=stored.crc32c,
+            sha256=stored.sha256 or "",
+            uploaded_ns=self.at.now_ns,
+            path=at.local,
+        )
+        uploads.append(layout, at.exchange, at.symbol, at.day, [record])

@@ -1,0 +1,136 @@
+"""Versions of a published day, from what was made to what its manifest says. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from crypto_lake.lake.manifests import BarsHour
+from crypto_lake.model.intervals import Interval
+from crypto_lake.upkeep.publish_facts import DayFacts
+from crypto_lake.upkeep.publish_ids import by_collector, missing_of, runs
+from crypto_lake.upkeep.publish_manifest import PublishedInput, PublishedManifest
+from crypto_lake.upkeep.publish_plan import Make
+from crypto_lake.upkeep.publish_stage import Made
+
+# A version that was begun and whose file did not come is kept among `coming`, for its publisher may still be at it.
+_MOST_COMING: Final = 4
+
+
+def new_version(facts: DayFacts, job: Make, made: Made, now_ns: int) -> PublishedManifest:
+    """The version that follows the one in `facts`; its file is not put yet."""
+    manifest = made.manifest
+    first, last = manifest.first_trade_id, manifest.last_trade_id
+    before = facts.before.last[0] if facts.before.last is not None else None
+    missing = missing_of(job.inputs, facts.day, before)
+    inputs = [PublishedInput(f.name, f.bytes, f.sha256, f.generation) for f in job.inputs]
+    inputs += [msgspec.structs.replace(one, gone=True) for one in job.gone]
+    return PublishedManifest(
+        exchange=manifest.exchange,
+        symbol=manifest.symbol,
+        day=manifest.day,
+        path=manifest.path,
+        schema=manifest.schema,
+        program=manifest.program,
+        bytes=manifest.bytes,
+        sha256=manifest.sha256,
+        crc32c=manifest.crc32c,
+        md5=manifest.md5,
+        rows=manifest.rows,
+        trades=manifest.trades,
+        first_trade_id=first,
+        last_trade_id=last,
+        final=True,
+        inputs=tuple(sorted(inputs, key=lambda one: one.path)),
+        hours=manifest.hours,
+        version=facts.published.version + 1 if facts.published is not None else 1,
+        generation=0,
+        published_ns=now_ns,
+        final_because=job.final_because,
+        before=facts.before,
+        collectors=by_collector(
+            job.inputs, Interval(first, last) if first is not None and last is not None else None
+        ),
+        missing_ids=missing.count(),
+        missing=runs(missing),
+        unreadable=made.unreadable,
+        control=made.control,
+        carried_hours=tuple(sorted(job.carried)),
+    )
+
+
+def begun(before: PublishedManifest | None, version: PublishedManifest) -> PublishedManifest:
+    """The manifest that tells that this version's file is about to be put."""
+    base = before if before is not None else nothing_yet(version)
+    others = [one for one in base.coming if one.sha256 != version.sha256]
+    return msgspec.structs.replace(base, coming=(*others[-(_MOST_COMING - 1) :], version))
+
+
+def entered(version: PublishedManifest, generation: int) -> PublishedManifest:
+    """The manifest of a version whose file is there."""
+    return msgspec.structs.replace(version, generation=generation, coming=())
+
+
+def noted(before: PublishedManifest, version: PublishedManifest) -> PublishedManifest:
+    """The manifest where the same content was made of more: the file stays, and what it is made of is told anew."""
+    return msgspec.structs.replace(
+        version,
+        version=before.version,
+        generation=before.generation,
+        program=before.program,
+        bytes=before.bytes,
+        sha256=before.sha256,
+        crc32c=before.crc32c,
+        md5=before.md5,
+    )
+
+
+def with_gone(before: PublishedManifest, gone: Sequence[PublishedInput]) -> PublishedManifest:
+    """The manifest where inputs have gone since."""
+    paths = {one.path for one in gone}
+    inputs = tuple(msgspec.structs.replace(one, gone=one.gone or one.path in paths) for one in before.inputs)
+    return msgspec.structs.replace(before, inputs=inputs)
+
+
+def nothing_yet(version: PublishedManifest) -> PublishedManifest:
+    """The manifest of a day of which no version is complete."""
+    return msgspec.structs.replace(
+        version,
+        version=0,
+        generation=0,
+        bytes=0,
+        sha256="",
+        crc32c="",
+        md5="",
+        rows=0,
+        trades=0,
+        first_trade_id=None,
+        last_trade_id=None,
+        final=False,
+        inputs=(),
+        hours={},
+        collectors=(),
+        missing_ids=0,
+        missing=(),
+        unreadable=0,
+        control=(),
+        carried_hours=(),
+        coming=(),
+    )
+
+
+def same_content(before: PublishedManifest, version: PublishedManifest) -> bool:
+    """Whether every hour has the same rows, whichever library wrote them."""
+    return before.digests == version.digests
+
+
+def hours_that_lost(before: PublishedManifest, now: Mapping[int, BarsHour]) -> list[int]:
+    """Unix hours that know fewer trades than the version before did, though made of all that it was made of."""
+    lost = [
+        hour
+        for hour, record in before.hours.items()
+        if record.trades > (made.trades if (made := now.get(hour)) is not None else 0)
+    ]
+    return sorted(lost)

@@ -1,0 +1,140 @@
+"""Pieces of ledgers into the bucket. What a piece is stands in `upload_ledger`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from crypto_lake.lake import durable, uploads
+from crypto_lake.lake.checksums import measure_bytes
+from crypto_lake.lake.layout import Layout
+from crypto_lake.lake.uploads import UploadRecord
+from crypto_lake.store import AlreadyThere, Conflict, Created, Declared, Store, Stored, StoreError
+from crypto_lake.upkeep import upload_ledger
+from crypto_lake.upkeep.names import LedgerSegment
+from crypto_lake.upkeep.scan_ledger import LedgerScan, piece_day, scan_ledger
+from crypto_lake.upkeep.upload_ledger import Piece
+from crypto_lake.upkeep.upload_report import Refused
+
+
+@dataclass
+class LedgerResult:
+    """Of one symbol. `error`: what the store said, where it was that which ended it."""
+
+    created: int = 0
+    created_bytes: int = 0
+    found: int = 0
+    pending: list[str] = field(default_factory=list[str])
+    conflicts: list[Refused] = field(default_factory=list[Refused])
+    changed: list[Refused] = field(default_factory=list[Refused])
+    error: StoreError | OSError | None = None
+
+
+def segment(scan: LedgerScan, piece: Piece, collector: str) -> LedgerSegment:
+    return LedgerSegment(scan.exchange, scan.symbol, piece.day, collector, scan.edition)
+
+
+def next_pieces(scan: LedgerScan, now_ns: int) -> list[Piece]:
+    return upload_ledger.pieces(scan.lines, scan.uploaded_bytes, scan.last_day, now_ns)
+
+
+def upload_ledger_of(
+    layout: Layout,
+    exchange: str,
+    symbol: str,
+    store: Store,
+    *,
+    collector: str,
+    now_ns: int,
+    doubted: frozenset[str],
+    stopped: Callable[[], bool],
+) -> LedgerResult:
+    """Put a symbol's closed pieces, one after the other, each recorded before the next."""
+    result = LedgerResult()
+    scan = scan_ledger(layout, exchange, symbol, store.url)
+    if scan.problem:
+        result.changed.append(Refused(f"ledger/{exchange}/{symbol}.jsonl", "", scan.problem))
+        return result
+    try:
+        for record in scan.pieces:  # that are recorded, but were not found so
+            if record.name in doubted and not stopped():
+                again = Piece(piece_day(record), record.offset, record.offset + record.bytes)
+                _put(layout, scan, again, record.name, collector, store, now_ns, result)
+        while not stopped():
+            todo = next_pieces(scan, now_ns)
+            result.pending = [segment(scan, piece, collector).name for piece in todo]
+            if not todo:
+                break
+            if not _put(layout, scan, todo[0], result.pending[0], collector, store, now_ns, result):
+                break
+            scan = scan_ledger(layout, exchange, symbol, store.url)
+    except (StoreError, OSError) as error:
+        result.error = error
+    return result
+
+
+def _put(
+    layout: Layout,
+    scan: LedgerScan,
+    piece: Piece,
+    name: str,
+    collector: str,
+    store: Store,
+    now_ns: int,
+    result: LedgerResult,
+) -> bool:
+    """Whether the piece is there now, and recorded."""
+    body = scan.data[piece.offset : piece.end]
+    sums = measure_bytes(body)
+    declared = Declared(sums.bytes, sums.crc32c, sums.md5, sums.sha256)
+    temporary = layout.state / "uploading" / f".{scan.exchange}-{scan.symbol}{durable.TEMPORARY_SUFFIX}"
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        temporary.write_bytes(body)
+        outcome = store.put(
+            temporary, name, declared, metadata={"kind": "ledger", "collector": collector, "schema": "1"}
+        )
+    finally:
+        temporary.unlink(missing_ok=True)
+    match outcome:
+        case Created(stored):
+            result.created += 1
+            result.created_bytes += stored.bytes
+        case AlreadyThere(stored):
+            result.found += 1
+        case Conflict(stored, differences):
+            if stored is None or not _begins_so(scan, piece, stored):
+                problem = f"another object is under its name ({'; '.join(differences)})"
+                result.conflicts.append(Refused(f"ledger/{scan.exchange}/{scan.symbol}.jsonl", name, problem))
+                return False
+            # Put when the ledger was shorter, and its record was lost: what is there is its day's piece.
+            result.found += 1
+    body = scan.data[piece.offset : piece.offset + stored.bytes]
+    record = UploadRecord(
+        url=store.url,
+        name=name,
+        generation=stored.generation,
+        bytes=stored.bytes,
+        crc32c=stored.crc32c,
+        sha256=hashlib.sha256(body).hexdigest(),
+        uploaded_ns=now_ns,
+        path=f"ledger/{scan.exchange}/{scan.symbol}.jsonl",
+        offset=piece.offset,
+    )
+    uploads.append(layout, scan.exchange, scan.symbol, uploads.LEDGER, [record])
+    return True
+
+
+def _begins_so(scan: LedgerScan, piece: Piece, stored: Stored) -> bool:
+    """Whether the object holds whole lines of this ledger from the piece's beginning on, by size and checksums."""
+    end = piece.offset + stored.bytes
+    if stored.bytes == 0 or all(line.end != end for line in scan.lines):
+        return False
+    sums = measure_bytes(scan.data[piece.offset : end])
+    return sums.crc32c == stored.crc32c and stored.sha256 in (None, sums.sha256)
+
+
+def uploading_folder(layout: Layout) -> Path:
+    return layout.state / "uploading"
