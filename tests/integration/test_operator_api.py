@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from tests.support import apiserver
 from tests.support.apiserver import ApiServer, RefusedError
 from tests.support.bad_lakes import BAD_LAKES, BadLake, spec
@@ -20,6 +22,8 @@ from crypto_lake_operator.observed import Observed, child_of
 from crypto_lake_operator.render import plan, render
 from crypto_lake_operator.validate import read_lake
 
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = sorted((ROOT / "manifests" / "examples").glob("*.yaml"))
 LAKES = "/apis/cryptolake.io/v1alpha1/namespaces/lakes/cryptolakes"
 
 
@@ -130,6 +134,13 @@ def test_a_field_that_is_not_known_is_refused(server: ApiServer) -> None:
 def test_the_defaults_of_the_server_are_those_of_the_model(server: ApiServer) -> None:
     answer = server.apply(sent(spec(), "defaults"), dry_run=True)
     assert read_lake(answer).spec == read_lake(document(spec())).spec
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_is_taken_as_it_stands(server: ApiServer, path: Path) -> None:
+    for manifest in yaml.safe_load_all(path.read_text()):
+        manifest["metadata"]["namespace"] = "lakes"
+        server.apply(manifest, dry_run=True)
 
 
 @pytest.mark.parametrize("name", GOLDEN_NAMES)

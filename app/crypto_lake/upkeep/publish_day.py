@@ -205,10 +205,12 @@ class DayWork:
         folder.mkdir()
         try:
             control = control_names(self.at.listings, facts.exchange, facts.day)
-            made = Stage(folder, facts, job, fetcher, control, self.at.now_ns).make()
+            try:
+                made = Stage(folder, facts, job, fetcher, control, self.at.now_ns).make()
+            finally:
+                self.fetched_bytes += fetcher.fetched_bytes
             self._put(versions.new_version(facts, job, made, self.at.now_ns), made, job)
         finally:
-            self.fetched_bytes += fetcher.fetched_bytes
             shutil.rmtree(folder, ignore_errors=True)
 
     def _put(self, version: PublishedManifest, made: Made, job: plan.Make) -> None:

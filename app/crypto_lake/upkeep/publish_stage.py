@@ -1,7 +1,7 @@
 """A day made from all collectors' raw, in a data directory that lives for as long as it takes.
 
-In it lie the day's raw of all collectors under numbers, as if one machine had received it all (`hour_13`,
-`hour_13_2`, …), that of the hours around it, and, as an hour that is never made again, what stood before. The
+In it lie the day's raw of all collectors, an hour a file, as if one machine had received it all, that of the hours
+around it, and, as an hour that is never made again, what stood before. The
 transformation is the one that makes bars on a volume, so the day is the one that such a machine would have made.
 """
 
@@ -34,6 +34,7 @@ from crypto_lake.upkeep.names import RawObject
 from crypto_lake.upkeep.publish_facts import DayFacts, RawFact
 from crypto_lake.upkeep.publish_look import parsed
 from crypto_lake.upkeep.publish_manifest import PublishedManifest, Standing
+from crypto_lake.upkeep.publish_merge import merge_frames
 from crypto_lake.upkeep.publish_plan import Make
 
 _HOUR_NS: Final = 3600 * 10**9
@@ -82,7 +83,9 @@ class Stage:
     fetcher: Fetcher
     control: Sequence[RawObject]
     now_ns: int
-    _names: dict[str, str] = field(default_factory=dict[str, str])  # of staged files, to those of objects
+    _names: dict[str, list[str]] = field(
+        default_factory=dict[str, list[str]]
+    )  # of staged files, to those of objects
 
     def __post_init__(self) -> None:
         self.layout = Layout(self.folder)
@@ -104,16 +107,21 @@ class Stage:
         return self._made(unreadable, used)
 
     def _bring_raw(self) -> None:
-        targets = stage_names(self.job.inputs)
-
-        def bring(fact: RawFact) -> None:
-            at = targets[fact.name]
-            target = self.layout.raw_day(self.facts.exchange, self.facts.symbol, fact.day) / at
+        arriving = self.folder / "arriving"
+        arriving.mkdir()
+        sources = {fact.name: arriving / f"{number}.zst" for number, fact in enumerate(self.job.inputs)}
+        _all(lambda fact: self.fetcher.raw(fact, sources[fact.name]), self.job.inputs)
+        for (day, name), facts in stage_names(self.job.inputs).items():
+            target = self.layout.raw_day(self.facts.exchange, self.facts.symbol, day) / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            self.fetcher.raw(fact, target)
-
-        _all(bring, self.job.inputs)
-        self._names = {f"{fact.day}/{targets[fact.name]}": fact.short for fact in self.job.inputs}
+            held = [sources[fact.name] for fact in facts]
+            if len(held) == 1:
+                held[0].rename(target)
+            else:
+                merge_frames(held, target)
+                for path in held:
+                    path.unlink()
+            self._names[f"{day}/{name}"] = [fact.short for fact in facts]
 
     def _bring_control(self) -> None:
         counts: dict[Hour, int] = {}
@@ -207,22 +215,24 @@ class Stage:
         """The record as it is published: it names objects, and nothing of this folder."""
         if hour in self.job.carried and self.facts.published is not None:
             return self.facts.published.hours[hour]
-        names = tuple(sorted(self._names[name] for name in record.inputs))
+        names = tuple(sorted(short for name in record.inputs for short in self._names[name]))
         return msgspec.structs.replace(record, key="", refused="", inputs=names)
 
 
-def stage_names(facts: Iterable[RawFact]) -> dict[str, str]:
-    """Names in a day's folder for objects of several collectors: numbered within each hour. Pure."""
-    counts: dict[tuple[str, int, str], int] = {}
-    found: dict[str, str] = {}
+def stage_names(facts: Iterable[RawFact]) -> dict[tuple[str, str], list[RawFact]]:
+    """Files of a data directory, by day and name, and the objects that each is made of. Pure.
+
+    What collectors received in one hour is one file; healed files are numbered, since two may bear one name.
+    """
+    found: dict[tuple[str, str], list[RawFact]] = {}
     for fact in sorted(facts, key=lambda one: one.name):
-        at = (fact.day, fact.hour, fact.kind)
-        number = counts[at] = counts.get(at, 0) + 1
-        if fact.kind == "healed":
-            found[fact.name] = f"healed_{fact.hour:02d}_{number}-{number}.jsonl.zst"
-        else:
-            late = f"_{number}" if number > 1 else ""
-            found[fact.name] = f"hour_{fact.hour:02d}{late}.jsonl.zst"
+        if fact.kind != "healed":
+            found.setdefault((fact.day, f"hour_{fact.hour:02d}.jsonl.zst"), []).append(fact)
+            continue
+        number = 1
+        while (at := (fact.day, f"healed_{fact.hour:02d}_{number}-{number}.jsonl.zst")) in found:
+            number += 1
+        found[at] = [fact]
     return found
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crypto_lake.lake.layout import parse_raw_name
 from crypto_lake.lake.manifests import BarsHour
 from crypto_lake.model.clock import Hour
 from crypto_lake.model.intervals import Interval, IntervalSet
@@ -296,12 +298,15 @@ def test_ids_across_collectors_are_counted_as_a_set_would(
         unique=True,
     )
 )
-def test_staged_names_never_meet_and_do_not_hang_on_the_order(
-    given_: list[tuple[str, int, int, str]],
-) -> None:
+def test_each_object_is_staged_once_and_in_its_hour(given_: list[tuple[str, int, int, str]]) -> None:
     raws = [raw(name, hour, late=late, kind=kind) for name, hour, late, kind in given_]
     staged = stage_names(raws)
     assert staged == stage_names(reversed(raws))
-    assert len(set(staged.values())) == len(raws)
-    for fact in raws:
-        assert staged[fact.name].split("_")[1].startswith(f"{fact.hour:02d}")
+    assert sorted(fact.name for facts in staged.values() for fact in facts) == sorted(
+        fact.name for fact in raws
+    )
+    for (day, name), facts in staged.items():
+        parsed = parse_raw_name(day, Path(name))
+        assert parsed is not None
+        assert {(fact.day, fact.hour, fact.kind) for fact in facts} == {(day, parsed.hour.hour, parsed.kind)}
+        assert len(facts) == 1 or parsed.kind == "hour"

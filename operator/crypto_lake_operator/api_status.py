@@ -1,0 +1,120 @@
+"""CryptoLake's status: what a person, kubectl and alerts read. The operator writes it and never reads it back but to
+see whether it has changed. Figures are rounded to the steps of `steps.py`, so that a lake at rest causes no write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+Truth = Literal["True", "False", "Unknown"]
+ConditionType = Literal["Ready", "Collecting", "Complete", "Uploaded", "DiskHealthy", "Reconciled"]
+CONDITIONS: Final[tuple[ConditionType, ...]] = (
+    "Ready",
+    "Collecting",
+    "Complete",
+    "Uploaded",
+    "DiskHealthy",
+    "Reconciled",
+)
+Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+Day = Annotated[str, Meta(max_length=10)]
+Count = Annotated[int, Meta(ge=0)]
+Percent = Annotated[int, Meta(ge=0, le=100)]
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """What a collector says of its data, or all of them together. What is not known is absent."""
+
+    symbols: Annotated[int, Meta(ge=0, description="Symbols whose streams are live.")] = 0
+    lag_seconds: Annotated[
+        Count | None, Meta(description="Receipt minus exchange time at the 95th percentile, in steps.")
+    ] = None
+    gaps_open: Annotated[int, Meta(ge=0, description="Gaps that are known and not filled.")] = 0
+    gaps_healed: Annotated[int, Meta(ge=0, description="Gaps that were filled.")] = 0
+    trades_missing: Annotated[int, Meta(ge=0, description="Trades in open gaps.")] = 0
+    not_uploaded_bytes: Annotated[
+        Count | None, Meta(description="Closed files that are not in the bucket yet, in steps.")
+    ] = None
+    last_verified_upload: Annotated[
+        Time | None, Meta(description="When an upload was last read back and agreed, to the minute.")
+    ] = None
+    disk_used_percent: Annotated[Percent | None, Meta(description="In steps of 5.")] = None
+    disk_full_in_seconds: Annotated[
+        Count | None,
+        Meta(description="At the rate of the last hours, in steps. Absent: not within 30 days."),
+    ] = None
+
+
+class ShardStatus(Figures, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """One collector."""
+
+    name: Annotated[str, Meta(max_length=63, description="Replica and shard: `a-0`.")]
+    pod: Annotated[str, Meta(max_length=63, description="Its pod.")]
+    state: Annotated[
+        Literal["Live", "Degraded", "Starting", "Draining", "Unreachable", "Suspended", "Missing"],
+        Meta(description="`Draining`: it goes when all it has is uploaded."),
+    ]
+
+
+class Condition(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A condition as Kubernetes has them. `message` says what to do where something is to be done."""
+
+    type: Annotated[str, Meta(max_length=316, description="Which.")]
+    status: Annotated[Truth, Meta(description="`Unknown`: it can't be seen now.")]
+    reason: Annotated[
+        str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z]+$", description="For programs.")
+    ]
+    message: Annotated[str, Meta(max_length=4096, description="For people: what is so, and what to do.")] = ""
+    observed_generation: Annotated[
+        int, Meta(ge=0, description="The generation of spec that it is about.")
+    ] = 0
+    last_transition_time: Annotated[Time, Meta(description="When `status` last changed.")] = (
+        "1970-01-01T00:00:00Z"
+    )
+
+
+class Status(Figures, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """Of all collectors together: symbols count once, lag and disk are the worst, the rest are sums."""
+
+    observed_generation: Annotated[
+        int, Meta(ge=0, description="The generation of spec that was last looked at.")
+    ] = 0
+    conditions: Annotated[
+        tuple[Condition, ...],
+        Meta(
+            max_length=16,
+            description="Ready, Collecting, Complete, Uploaded, DiskHealthy, Reconciled.",
+            extra_json_schema={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+        ),
+    ] = ()
+    lag: Annotated[str, Meta(max_length=16, description="lagSeconds, to read.")] = ""
+    not_uploaded: Annotated[str, Meta(max_length=16, description="notUploadedBytes, to read.")] = ""
+    collectors: Annotated[
+        str, Meta(max_length=16, description="Collectors that are live, and wanted: `2/2`.")
+    ] = ""
+    last_published_day: Annotated[
+        Day | None, Meta(description="The last day of bars that is final in the bucket.")
+    ] = None
+    shards: Annotated[
+        tuple[ShardStatus, ...],
+        Meta(
+            max_length=64,
+            description="Each collector.",
+            extra_json_schema={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    ] = ()
+
+    def condition(self, type_: ConditionType) -> Condition | None:
+        return next((condition for condition in self.conditions if condition.type == type_), None)
+
+
+def read_status(stored: Mapping[str, object] | None) -> Status:
+    """The status as it was written, by whichever version; one that can't be read counts as none."""
+    try:
+        return msgspec.convert(stored or {}, Status)
+    except msgspec.ValidationError:
+        return Status()

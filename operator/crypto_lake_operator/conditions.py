@@ -1,0 +1,304 @@
+"""What each condition is, and why. Pure.
+
+A collector that does not answer makes a condition Unknown, not False. Messages hold no figure that moves by itself, and
+say what to do where something is to be done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from crypto_lake_operator import cron, naming, quantity, steps
+from crypto_lake_operator.api import CryptoLake
+from crypto_lake_operator.api_status import Truth
+from crypto_lake_operator.decide import Wait, is_settled
+from crypto_lake_operator.naming import Slot
+from crypto_lake_operator.observed import Observed, Pod, Unreachable
+from crypto_lake_operator.reasons import BLOCKING, Reason
+from crypto_lake_operator.render import Plan
+from crypto_lake_operator.report import Report
+
+DISK_FULL_PERCENT: Final = 97.0
+FULL_SOON_SECONDS: Final = 86400
+LATE_LEAST_SECONDS: Final = 3 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A condition before it has its times."""
+
+    status: Truth
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A slot with its pod and what its collector said. asked: somebody tried to reach it."""
+
+    slot: Slot
+    name: str
+    wanted: bool
+    pod: Pod | None
+    report: Report | None
+    silence: Unreachable | None
+
+    @property
+    def asked(self) -> bool:
+        return self.report is not None or self.silence is not None or not runs(self.pod)
+
+
+def runs(pod: Pod | None) -> bool:
+    return pod is not None and pod.phase == "Running" and not pod.waiting
+
+
+def slots(lake: CryptoLake, plan: Plan, observed: Observed) -> list[Seen]:
+    found: list[Seen] = []
+    for slot in sorted(plan.assignment.collects):
+        name = naming.pod(lake.metadata.name, slot)
+        answer = observed.reports.get(name)
+        found.append(
+            Seen(
+                slot,
+                name,
+                slot in plan.assignment.wanted,
+                observed.pods.get(name),
+                answer if isinstance(answer, Report) else None,
+                answer if isinstance(answer, Unreachable) else None,
+            )
+        )
+    return found
+
+
+def of_waits(waits: Iterable[Wait]) -> Verdict | None:
+    """The worst reason, and the messages of all: those that block first."""
+    ordered = sorted(waits, key=lambda wait: wait.reason not in BLOCKING)
+    if not ordered:
+        return None
+    return Verdict("False", ordered[0].reason, "; ".join(dict.fromkeys(wait.message for wait in ordered)))
+
+
+def reconciled(
+    lake: CryptoLake, plan: Plan, observed: Observed, slots: list[Seen], waits: Sequence[Wait]
+) -> Verdict:
+    if verdict := of_waits(waits):
+        return verdict
+    growing = [c.name for c in observed.claims.values() if c.capacity and _is_less(c.capacity, c.requested)]
+    if growing:
+        return Verdict(
+            "False", Reason.GROWING_VOLUME, f"{', '.join(sorted(growing))} will have {lake.spec.storage.size}"
+        )
+    if lake.spec.suspend:
+        return Verdict("True", Reason.AS_WANTED, "all is as spec wants it: suspended")
+    if draining := [str(slot) for slot in plan.assignment.draining]:
+        lacks_bucket = (
+            "" if lake.spec.bucket else "; without spec.bucket it can't: set it again, or annotate the lake"
+        )
+        return Verdict(
+            "False",
+            Reason.DRAINING,
+            f"{', '.join(draining)} will go when all it has is uploaded{lacks_bucket}",
+        )
+    if moving := sorted(plan.assignment.moving):
+        return Verdict("False", Reason.MOVING_SYMBOLS, f"{some(moving)} move to another collector")
+    for replica in plan.assignment.replicas():
+        child = observed.child("StatefulSet", naming.stateful_set(lake.metadata.name, replica))
+        if child is None or not is_settled(child):
+            return Verdict(
+                "False", Reason.ROLLING_OUT, f"replica {replica} does not run its newest revision yet"
+            )
+    for seen in slots:
+        verdict = _applied(seen, plan)
+        if verdict is not None:
+            return verdict
+    return Verdict("True", Reason.AS_WANTED, "all is as spec wants it")
+
+
+def _applied(seen: Seen, plan: Plan) -> Verdict | None:
+    """Why a collector does not do yet what its file says; None where it does, or does not tell."""
+    report = seen.report
+    if report is None:
+        return None
+    configuration = report.configuration
+    if configuration is not None and configuration.sha256 != plan.files[seen.slot]:
+        if configuration.problem:
+            return Verdict(
+                "False",
+                Reason.CONFIGURATION_REFUSED,
+                f"{seen.name} refuses its file: {configuration.problem}",
+            )
+        return Verdict("False", Reason.CONFIGURATION_PENDING, f"{seen.name} has not read its new file yet")
+    missing = sorted(plan.assignment.collects[seen.slot] - report.live_symbols)
+    if configuration is None and missing:
+        return Verdict(
+            "False", Reason.CONFIGURATION_PENDING, f"{seen.name} does not collect {some(missing)} yet"
+        )
+    return None
+
+
+def ready(collecting: Verdict, reconciled: Verdict) -> Verdict:
+    if reconciled.status == "False" and reconciled.reason in BLOCKING:
+        return reconciled
+    if collecting.status != "True" or collecting.reason is Reason.ONE_COPY_DOWN:
+        truth = "False" if collecting.status == "True" else collecting.status
+        return Verdict(truth, collecting.reason, collecting.message)
+    return Verdict("True", Reason.ALL_LIVE, "every collector collects and writes")
+
+
+def why_not_collecting(seen: Seen) -> Verdict | None:
+    """Of one collector; None where it collects and writes."""
+    pod, report = seen.pod, seen.report
+    if report is not None:
+        if reason := report.has("write_errors", "not_writing", "disk_full"):
+            return Verdict("False", Reason.NOT_WRITING, f"{seen.name}: {_said(reason.message, reason.do)}")
+        if reason := report.has("not_subscribed"):
+            return Verdict(
+                "False", Reason.NOT_SUBSCRIBED, f"{seen.name}: {_said('not all streams are live', reason.do)}"
+            )
+        return None
+    if pod is None:
+        return Verdict("False", Reason.NO_COLLECTOR, f"there is no pod {seen.name}")
+    if pod.unschedulable:
+        return Verdict("False", Reason.UNSCHEDULABLE, f"{seen.name} fits on no node: {pod.unschedulable}")
+    if pod.waiting.startswith(("ErrImage", "ImagePull", "InvalidImageName")):
+        return Verdict("False", Reason.IMAGE_CANT_BE_PULLED, f"{seen.name}: {pod.waiting}; see spec.image")
+    if pod.waiting.startswith("CrashLoop"):
+        hint = f"{seen.name} ends again and again; see kubectl logs --previous {seen.name}"
+        return Verdict("False", Reason.CRASHING, hint)
+    if seen.silence is not None and runs(pod):
+        since = seen.silence.since.astimezone(UTC).strftime("%H:%M:%SZ")
+        return Verdict(
+            "Unknown", Reason.UNREACHABLE, f"{seen.name} does not answer since {since}: {seen.silence.why}"
+        )
+    return Verdict("False", Reason.STARTING, f"{seen.name} starts")
+
+
+def _said(message: str, do: str) -> str:
+    return f"{message} ({do})" if do else message
+
+
+def collecting(lake: CryptoLake, slots: list[Seen]) -> Verdict:
+    """True while every shard has a collector, also where its copy is down."""
+    if lake.spec.suspend:
+        return Verdict(
+            "False",
+            Reason.SUSPENDED,
+            "spec.suspend is set: nothing is collected, and what is traded is missed",
+        )
+    troubles = {seen.slot: verdict for seen in slots if seen.wanted and (verdict := why_not_collecting(seen))}
+    if not troubles:
+        return Verdict("True", Reason.ALL_LIVE, "every collector collects and writes")
+    messages = some([verdict.message for verdict in troubles.values()], "; ")
+    bare = [
+        shard
+        for shard in range(lake.spec.shards)
+        if all(
+            slot in troubles
+            for slot in (Slot(replica, shard) for replica in naming.REPLICAS[: lake.spec.replicas])
+        )
+    ]
+    if not bare:
+        return Verdict("True", Reason.ONE_COPY_DOWN, messages)
+    of_bare = [verdict for slot, verdict in troubles.items() if slot.shard in bare]
+    worst = next((v for v in of_bare if v.status == "False"), of_bare[0])
+    return Verdict(worst.status, worst.reason, messages)
+
+
+def complete(slots: list[Seen], gaps_open: int) -> Verdict:
+    if gaps_open:
+        return Verdict(
+            "False",
+            Reason.GAPS_OPEN,
+            "trades are missing that were not fetched yet; status.shards says where, the ledger names each",
+        )
+    if silent := [seen.name for seen in slots if seen.report is None]:
+        return Verdict("Unknown", Reason.UNREACHABLE, f"{some(silent)} can't be asked")
+    return Verdict("True", Reason.NO_GAPS, "no trade is known to be missing")
+
+
+def uploaded(lake: CryptoLake, observed: Observed, slots: list[Seen]) -> Verdict:
+    if not lake.spec.bucket:
+        return Verdict("True", Reason.NO_BUCKET, "spec.bucket is not set: nothing is to be uploaded")
+    failing = [
+        f"{seen.name}: {task.problem}"
+        for seen in slots
+        if seen.report and (task := seen.report.tasks.get("upload")) and task.failures
+    ]
+    if failing:
+        return Verdict("False", Reason.UPLOAD_FAILING, some(failing, "; "))
+    now_s = observed.taken_at.timestamp()
+    limit_seconds = max(LATE_LEAST_SECONDS, 3 * 60 * cron.longest_period_minutes(lake.spec.schedules.upload))
+    late = [
+        seen.name
+        for seen in slots
+        if seen.report and seen.report.uploaded_ns and now_s - seen.report.uploaded_ns / 1e9 > limit_seconds
+    ]
+    if late and not lake.spec.suspend:
+        return Verdict(
+            "False",
+            Reason.UPLOAD_LATE,
+            f"{some(late)}: no upload has succeeded for {steps.read_seconds(limit_seconds)}",
+        )
+    if problem := _publish_problem(lake, observed):
+        return Verdict("False", Reason.UPLOAD_LATE, problem)
+    if silent := [seen.name for seen in slots if seen.report is None]:
+        return Verdict("Unknown", Reason.UNREACHABLE, f"{some(silent)} can't be asked")
+    if waiting := [seen.name for seen in slots if seen.report and not seen.report.uploaded_ns]:
+        return Verdict("Unknown", Reason.NOT_UPLOADED_YET, f"{some(waiting)}: no upload has ended yet")
+    return Verdict("True", Reason.UP_TO_DATE, "the last uploads were read back and agree")
+
+
+def _publish_problem(lake: CryptoLake, observed: Observed) -> str:
+    """It has no volume to leave its outcome on, so its CronJob tells."""
+    child = observed.child("CronJob", naming.publish(lake.metadata.name))
+    scheduled, succeeded = (
+        _seconds(child.status.get(name)) if child else 0.0
+        for name in ("lastScheduleTime", "lastSuccessfulTime")
+    )
+    limit_seconds = max(LATE_LEAST_SECONDS, 3 * 60 * cron.longest_period_minutes(lake.spec.schedules.publish))
+    if child is None or not succeeded or scheduled - succeeded <= limit_seconds:
+        return ""
+    return f"publish has not succeeded for {steps.read_seconds(limit_seconds)}; see kubectl logs job/{child.key.name}-…"
+
+
+def _seconds(text: str | None) -> float:
+    return datetime.fromisoformat(text).timestamp() if text else 0.0
+
+
+def disk(lake: CryptoLake, slots: list[Seen]) -> Verdict:
+    limit_percent = float(lake.spec.alerts.disk.removesuffix("%"))
+    full: list[str] = []
+    filling: list[str] = []
+    for seen in slots:
+        report = seen.report
+        if report is None:
+            continue
+        used = report.disk.used_percent if report.disk else 0.0
+        soon = report.disk_full_in_seconds
+        if used >= DISK_FULL_PERCENT or report.has("disk_full"):
+            full.append(seen.name)
+        elif used >= limit_percent or (soon is not None and soon < FULL_SOON_SECONDS):
+            filling.append(seen.name)
+    hint = f"raise spec.storage.size (now {lake.spec.storage.size}) or shorten spec.retention.raw"
+    if full:
+        return Verdict("False", Reason.DISK_FULL, f"the volume of {some(full)} is full: {hint}")
+    if filling:
+        return Verdict("False", Reason.DISK_FILLING, f"the volume of {some(filling)} fills up: {hint}")
+    if silent := [seen.name for seen in slots if seen.report is None]:
+        return Verdict("Unknown", Reason.UNREACHABLE, f"{some(silent)} can't be asked")
+    if untold := [seen.name for seen in slots if seen.report and seen.report.disk is None]:
+        return Verdict("Unknown", Reason.NOT_TOLD, f"{some(untold)} do not tell how full their volume is")
+    return Verdict("True", Reason.ENOUGH_ROOM, "there is room on every volume")
+
+
+def _is_less(one: str, other: str) -> bool:
+    return quantity.parse(one) < quantity.parse(other)
+
+
+def some(names: Sequence[str], between: str = ", ") -> str:
+    """The first five, and how many more."""
+    shown = between.join(names[:5])
+    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown

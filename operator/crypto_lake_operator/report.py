@@ -1,0 +1,151 @@
+"""What a collector says at /status, as far as the operator needs it.
+
+Fields that a collector does not give (an older one, a younger one) have defaults that claim nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class Reason(msgspec.Struct, frozen=True):
+    code: str
+    message: str = ""
+    do: str = ""
+
+
+class Latency(msgspec.Struct, frozen=True):
+    p95_ms: float = 0.0
+
+
+class Stream(msgspec.Struct, frozen=True):
+    """live: acknowledged, on a live connection; None: an older collector does not say."""
+
+    symbol: str
+    last_received_ns: int = 0
+    latency: Latency | None = None
+    live: bool | None = None
+
+
+class Symbol(msgspec.Struct, frozen=True):
+    symbol: str
+    holes_open: int = 0
+    holes_total: int = 0
+    ids_missing: int = 0
+
+
+class Connection(msgspec.Struct, frozen=True):
+    state: str
+    streams: int = 0
+
+
+class Task(msgspec.Struct, frozen=True):
+    """Of lake/tasks.py. Times are Unix ns."""
+
+    started_ns: int = 0
+    ended_ns: int = 0
+    ok: bool = False
+    problem: str = ""
+    last_ok_ns: int = 0
+    failures: int = 0
+    figures: dict[str, Any] = {}
+
+
+class Disk(msgspec.Struct, frozen=True):
+    used_percent: float
+    free_bytes: int = 0
+
+
+class Configuration(msgspec.Struct, frozen=True):
+    """sha256: of the bytes of the file that is applied. problem: why a newer file is not."""
+
+    sha256: str = ""
+    problem: str = ""
+
+
+class Report(msgspec.Struct, frozen=True):
+    """A collector's /status. None: not told.
+
+    pending_bytes: closed files, and the open ones, that are not in the bucket yet.
+    healed_total: gaps that were filled.
+    """
+
+    version: str = ""
+    collector: str = ""
+    started_ns: int = 0
+    health: str = ""
+    reasons: tuple[Reason, ...] = ()
+    streams: tuple[Stream, ...] = ()
+    symbols: tuple[Symbol, ...] = ()
+    connections: tuple[Connection, ...] = ()
+    tasks: dict[str, Task] = {}
+    configuration: Configuration | None = None
+    disk: Disk | None = None
+    disk_full_in_seconds: float | None = None
+    pending_bytes: int | None = None
+    last_verified_upload_ns: int | None = None
+    gaps_healed: int | None = None
+
+    def has(self, *codes: str) -> Reason | None:
+        """The first of its reasons with one of these codes."""
+        return next((reason for reason in self.reasons if reason.code in codes), None)
+
+    @property
+    def live_symbols(self) -> frozenset[str]:
+        """Symbols all of whose streams are live.
+
+        Where the streams do not say it themselves: all, if the live connections carry every stream; else those of
+        which something came.
+        """
+        carried = sum(connection.streams for connection in self.connections if connection.state == "live")
+        all_carried = carried >= len(self.streams)
+        dead = {
+            stream.symbol
+            for stream in self.streams
+            if not (stream.live if stream.live is not None else (all_carried or stream.last_received_ns))
+        }
+        return frozenset(stream.symbol for stream in self.streams) - dead
+
+    @property
+    def lag_seconds(self) -> float | None:
+        """The worst stream's 95th percentile of receipt minus exchange time; None without a sample."""
+        lags = [stream.latency.p95_ms for stream in self.streams if stream.latency is not None]
+        return max(lags) / 1000 if lags else None
+
+    @property
+    def pending(self) -> int | None:
+        """Bytes not uploaded: its own figure, else what the last upload left."""
+        if self.pending_bytes is not None:
+            return self.pending_bytes
+        pending, waiting = self._uploads("bytes_pending"), self._uploads("bytes_waiting")
+        return None if pending is None else pending + (waiting or 0)
+
+    @property
+    def uploaded_ns(self) -> int:
+        """When an upload was last verified; 0: never, or not told."""
+        if self.last_verified_upload_ns is not None:
+            return self.last_verified_upload_ns
+        return self._uploads("last_verified_ns") or 0
+
+    def _uploads(self, name: str) -> int | None:
+        """A figure of the last upload."""
+        upload = self.tasks.get("upload")
+        figure = upload.figures.get(name) if upload else None
+        return figure if isinstance(figure, int) else None
+
+
+_decode = msgspec.json.Decoder(Report).decode
+
+
+class ReportError(ValueError):
+    """An answer that is no report; the message says what it was."""
+
+
+def read_report(body: bytes) -> Report:
+    """Raises ReportError."""
+    try:
+        return _decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ReportError(f"/status answered what is no report: {error}") from None
