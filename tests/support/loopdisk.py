@@ -82,13 +82,20 @@ def loop_disk(folder: Path, mount: Path, kind: str, size_mb: int) -> Iterator[Lo
 
 
 def fill(mount: Path, *, leave_bytes: int = 0) -> list[Path]:
-    """Take all room of a file system but so much; returns the files to remove to give it back."""
+    """Take all room of a file system but so much; returns the files to remove to give it back.
+
+    Where room appears meanwhile a collector has met the end of it first, and gave up its reserve: that is left to it.
+    """
     filler = mount / "filler"
     with filler.open("wb", buffering=0) as file:
-        size = 1024 * 1024
+        size = most = 1024 * 1024
+        free = None
         while size >= 512:
             space = os.statvfs(mount)
-            if space.f_bavail * space.f_frsize - leave_bytes < size and leave_bytes:
+            before, free = free, space.f_bavail * space.f_frsize
+            if before is not None and free > before + most:
+                break
+            if free - leave_bytes < size and leave_bytes:
                 size //= 2
                 continue
             try:

@@ -88,6 +88,7 @@ class Machine:
 
     root: Path
     collector: str
+    frame_lines: int = 8
     _parts: dict[tuple[str, Hour], int] = field(default_factory=lambda: defaultdict(int))
 
     def __post_init__(self) -> None:
@@ -129,7 +130,9 @@ class Machine:
         self._parts[symbol, hour] += 1
         number = self._parts[symbol, hour]
         writer = PartWriter(self.layout.part(EXCHANGE, symbol, hour, number))
-        writer.append(b"".join(lines), FrameCompressor())
+        compressor = FrameCompressor()
+        for at in range(0, len(lines), self.frame_lines):
+            writer.append(b"".join(lines[at : at + self.frame_lines]), compressor)
         writer.close()
 
     def _ledger(self, symbol: str, hour: Hour, received: Sequence[Line]) -> None:
