@@ -158,6 +158,16 @@ def test_symbols_change_without_a_restart(run_on: Any, tmp_path: Path) -> None:
 
     after = poll(both, what="the second symbol")
     assert after["pid"] == before["pid"]
+    config.write_text("collector: {symbols: [ETHUSDT]}\n")
+    run.process.send_signal(signal.SIGHUP)
+
+    def ready_with_one() -> bool:
+        told = run.snapshot()
+        live = sum(c["streams"] for c in told["connections"] if c["state"] == "live")
+        return {s["symbol"] for s in told["streams"]} == {"ETHUSDT"} and live == len(told["streams"]) == 2
+
+    poll(ready_with_one, what="streams of the second symbol alone, all of them live")
+    assert run.snapshot()["pid"] == before["pid"]
     assert run.stop() == 0
 
 

@@ -310,6 +310,7 @@ class Collector:
         intake, writer = self._intake, self._writer
         assert (intake is None) == (writer is None)
         streams = intake.stream_snapshots(offset.offset_us if offset else 0) if intake else []
+        wanted = set(self._stream_names())
         return CollectorSnapshot(
             version=__version__,
             collector=self._name,
@@ -321,7 +322,8 @@ class Collector:
             clock_speed=self._clock.speed,
             clock_offset_us=offset.offset_us if offset else None,
             clock_round_trip_us=offset.round_trip_us if offset else None,
-            streams=streams,
+            # One that was removed stays accepted, but nobody waits for it to be live again.
+            streams=[stream for stream in streams if stream.name in wanted],
             symbols=writer.symbol_snapshots if writer else [],
             connections=feed.connections,
             outcomes=feed.outcomes,

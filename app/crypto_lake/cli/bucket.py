@@ -97,12 +97,15 @@ class TransferShown:
             self._task = self._bar.add_task(self._what, total=None)
         return self
 
-    def update(self, *, files_done: int, files: int, bytes_done: int, bytes_total: int) -> None:
+    def update(
+        self, *, files_done: int, files: int, bytes_done: int, bytes_total: int, differences: int = 0
+    ) -> None:
+        differ = f", {differences:,} differ" if differences else ""
         self._bar.update(
             self._task,
             total=bytes_total,
             completed=bytes_done,
-            description=f"{self._what}: {files_done:,} of {files:,} files",
+            description=f"{self._what}: {files_done:,} of {files:,} files{differ}",
         )
 
     def __exit__(self, *_: object) -> None:

@@ -16,23 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from crypto_lake.cli.common import CommandError, ExitCode, flag_values, load_settings, setting_options
+from crypto_lake.cli.common import CommandError, ExitCode, load_settings, setting_options
 from crypto_lake.cli.progress import Display, Rate, counted, display, live_line
-from crypto_lake.cli.supervisor import Part, Supervisor, reap_strangers
+from crypto_lake.cli.run_parts import child_flags, parts_of, simulator_part
+from crypto_lake.cli.supervisor import Supervisor, reap_strangers
 
 if TYPE_CHECKING:
     from crypto_lake.config.load import Loaded
-    from crypto_lake.config.schema import Config
     from crypto_lake.lake.layout import Layout
     from crypto_lake.watch.alerts_loop import AlertLoop
     from crypto_lake.watch.status import LakeStatus
 
 log = logging.getLogger("crypto_lake.cli.run")
 
-# So that a child imports the same program, whatever the current folder holds (-P).
-PROGRAM_ARGV = (sys.executable, "-P", "-m", "crypto_lake.cli.main")
-TEST_TRANSFORM_SECONDS = 20.0
-UPKEEP_APART_SECONDS = 30.0
 LIVE_SECONDS = 1.0
 DISK_SECONDS, TEST_DISK_SECONDS = 10.0, 2.0
 HEARTBEAT_SECONDS = 60.0
@@ -98,80 +94,6 @@ def command(for_seconds: float | None, simulate: bool, report_durable: int | Non
     if for_seconds is not None and code == ExitCode.OK:
         return summary(layout)
     return code
-
-
-def child_flags(loaded: Loaded, options: dict[str, Any]) -> list[str]:
-    """The flags that give a child the configuration of this process; the environment it inherits."""
-    flags: list[str] = []
-    if loaded.file is not None:
-        flags += ["--config", str(loaded.file)]
-    for path, (text, _) in flag_values(options).items():
-        flags += ["--set", f"{path}={text}"]
-    return flags
-
-
-def parts_of(
-    loaded: Loaded, flags: list[str], *, test_mode: bool, report_durable: int | None = None
-) -> list[Part]:
-    """The table of parts, in the order in which they are stopped."""
-    config = loaded.config
-    every = TEST_TRANSFORM_SECONDS if test_mode else config.transform.every_minutes * 60
-    reporting = () if report_durable is None else ("--report-durable", str(report_durable))
-    return [
-        Part(
-            "collector",
-            (*PROGRAM_ARGV, "collect", "--supervised", *reporting, *flags),
-            essential=True,
-            pass_fds=() if report_durable is None else (report_durable,),
-        ),
-        Part(
-            "transformer",
-            (
-                *(*PROGRAM_ARGV, "transform", "--data", config.data, "--exchange", config.collector.exchange),
-                *("--memory-mb", str(config.transform.memory_mb)),
-                *flags,
-            ),
-            every_seconds=every,
-            first_seconds=min(every, TEST_TRANSFORM_SECONDS),
-            stop_seconds=60.0,
-        ),
-        *([] if test_mode else _upkeep_parts(config, flags)),
-    ]
-
-
-def _upkeep_parts(config: Config, flags: list[str]) -> list[Part]:
-    """What moves finished hours on; not in test mode, which is over before an hour is. One after the other: `cleanup`
-    and `transform` share a lock, and what was uploaded may go."""
-    from crypto_lake.config.durations import parse_retention
-
-    found: list[Part] = []
-    after = TEST_TRANSFORM_SECONDS
-    for name, command, every_minutes, wanted in (
-        ("uploader", "upload", config.gcs.every_minutes, config.gcs.store_url),
-        ("publisher", "publish", config.gcs.every_minutes, config.gcs.store_url),
-        (
-            "cleaner",
-            "cleanup",
-            config.retention.every_minutes,
-            config.gcs.store_url or parse_retention(config.retention.raw) is not None,
-        ),
-    ):
-        if wanted:
-            after += UPKEEP_APART_SECONDS
-            argv = (*PROGRAM_ARGV, command, *flags)
-            found.append(
-                Part(name, argv, every_seconds=every_minutes * 60, first_seconds=after, stop_seconds=15.0)
-            )
-    return found
-
-
-def simulator_part(symbols: tuple[str, ...]) -> Part:
-    return Part(
-        "simulator",
-        (*PROGRAM_ARGV, "simulate", "--port", "0", "--symbols", ",".join(symbols)),
-        again=False,  # it would start another market, on another port
-        stop_seconds=10.0,
-    )
 
 
 @dataclass

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from crypto_lake.cli.bucket import TransferShown, exit_code_of, shown
 from crypto_lake.cli.common import CommandError, ExitCode, data_option, output_option
 from crypto_lake.cli.progress import counted, size
 from crypto_lake.cli.selection import check_selection, day_option, existing_lake, symbol_option
 
 if TYPE_CHECKING:
     from crypto_lake.lake.layout import Layout
+    from crypto_lake.upkeep.bucket_verify import BucketReport
     from crypto_lake.upkeep.verify import Progress
     from crypto_lake.upkeep.verify_report import Difference, VerifyReport
 
@@ -27,6 +29,10 @@ _SHOWN = 100
 @symbol_option
 @day_option
 @click.option("--quick", is_flag=True, help="Sizes and checksums alone, where there is a manifest.")
+@click.option(
+    "--bucket", metavar="URL", help="Compare a bucket instead: gs://bucket/prefix or file:///folder."
+)
+@click.option("--deep", is_flag=True, help="With --bucket: fetch raw and bars too, and read them whole.")
 @click.option("--workers", type=click.IntRange(min=1), default=None, help="Processes.  [default: the cores]")
 @output_option
 def command(
@@ -35,6 +41,8 @@ def command(
     symbols: tuple[str, ...],
     days: tuple[str, ...],
     quick: bool,
+    bucket: str | None,
+    deep: bool,
     workers: int | None,
     output: str,
 ) -> int:
@@ -43,15 +51,39 @@ def command(
     PATHS are files or folders of the lake; without any, everything is read. Each difference is told with the file and,
     as far as it can be known, the byte, line or hour. Exit code 3 where there is one. It changes nothing, and may
     run beside everything else.
+
+    With --bucket every object is compared with its manifest, published days with the raw that they name, and ledgers
+    with their own chain, from day to day.
     """
     import msgspec
 
     from crypto_lake.upkeep.verify import verify_disk
 
     check_selection(symbols, days)
+    if bucket is not None:
+        given = [
+            name for name, is_given in (("PATHS", paths), ("--data", data), ("--quick", quick)) if is_given
+        ]
+        if given:
+            raise CommandError(
+                f"--bucket looks at no data directory; leave out {', '.join(given)}", ExitCode.USAGE
+            )
+        return _verify_bucket(bucket, symbols, days, deep=deep, output=output)
+    if deep:
+        raise CommandError("--deep goes with --bucket; without it everything is read anyway", ExitCode.USAGE)
     layout = existing_lake(data)
     only = _named(layout, paths)
-    with _Shown() as shown:
+    with TransferShown("verifying", live=sys.stderr.isatty()) as bar:
+
+        def show(progress: Progress) -> None:
+            bar.update(
+                files_done=progress.files_done,
+                files=progress.files,
+                bytes_done=progress.bytes_done,
+                bytes_total=progress.bytes,
+                differences=progress.differences,
+            )
+
         report = verify_disk(
             layout,
             symbols=symbols or None,
@@ -59,7 +91,7 @@ def command(
             only=only,
             quick=quick,
             workers=workers,
-            progress=shown.update if shown.live else None,
+            progress=show if bar.live else None,
         )
     if paths and not report.files and not report.differences and not report.unknown:
         raise CommandError(
@@ -70,6 +102,62 @@ def command(
     else:
         _print(report)
     return ExitCode.GAPS if report.differences else ExitCode.OK
+
+
+def _verify_bucket(
+    url: str, symbols: tuple[str, ...], days: tuple[str, ...], *, deep: bool, output: str
+) -> int:
+    import msgspec
+
+    from crypto_lake.store import StoreError, open_store
+    from crypto_lake.upkeep.bucket_verify import BucketProgress, verify_bucket
+
+    with TransferShown("verifying", live=sys.stderr.isatty()) as bar:
+
+        def show(progress: BucketProgress) -> None:
+            bar.update(
+                files_done=progress.objects_done,
+                files=progress.objects,
+                bytes_done=progress.bytes_done,
+                bytes_total=progress.bytes,
+                differences=progress.differences,
+            )
+
+        try:
+            store = open_store(url)
+            try:
+                report = verify_bucket(
+                    store,
+                    symbols=symbols or None,
+                    days=days or None,
+                    deep=deep,
+                    progress=show if bar.live else None,
+                )
+            finally:
+                store.close()
+        except StoreError as error:
+            raise CommandError(str(error), exit_code_of(error.transient)) from None
+    if output == "json":
+        click.echo(msgspec.json.encode(report).decode())
+    else:
+        _print_bucket(report)
+    return ExitCode.GAPS if report.differences else ExitCode.OK
+
+
+def _print_bucket(report: BucketReport) -> None:
+    _print_differences(report.differences, report.unknown)
+    notes = [
+        text
+        for count, text in (
+            (len(report.without_manifest), f"{len(report.without_manifest):,} without a manifest yet"),
+            (report.gone_inputs, f"{report.gone_inputs:,} of raw known to be gone"),
+        )
+        if count
+    ]
+    click.echo(
+        f"{report.url}: {counted(report.objects, 'object')}, {size(report.bytes)} ({size(report.bytes_read)} read) in "
+        f"{report.seconds:.1f} s: {_verdict(report.differences)}{''.join(f'; {note}' for note in notes)}"
+    )
 
 
 def _named(layout: Layout, paths: Sequence[Path]) -> Callable[[str], bool] | None:
@@ -93,58 +181,8 @@ def _named(layout: Layout, paths: Sequence[Path]) -> Callable[[str], bool] | Non
     return lambda name: any(start in (".", name) or name.startswith(f"{start}/") for start in names)
 
 
-class _Shown:
-    """Bytes of total on a terminal; nothing in a pipe."""
-
-    def __init__(self) -> None:
-        self.live = sys.stderr.isatty()
-
-    def __enter__(self) -> _Shown:
-        if self.live:
-            from rich.console import Console
-            from rich.progress import (
-                BarColumn,
-                DownloadColumn,
-                TextColumn,
-                TimeRemainingColumn,
-                TransferSpeedColumn,
-            )
-            from rich.progress import Progress as Bar
-
-            self._bar = Bar(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                DownloadColumn(),
-                TransferSpeedColumn(),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-                transient=True,
-            )
-            self._bar.start()
-            self._task = self._bar.add_task("verifying", total=None)
-        return self
-
-    def update(self, progress: Progress) -> None:
-        differ = f", {progress.differences:,} differ" if progress.differences else ""
-        self._bar.update(
-            self._task,
-            total=progress.bytes,
-            completed=progress.bytes_done,
-            description=f"{progress.files_done:,} of {progress.files:,} files{differ}",
-        )
-
-    def __exit__(self, *_: object) -> None:
-        if self.live:
-            self._bar.stop()
-
-
 def _print(report: VerifyReport) -> None:
-    for difference in report.differences[:_SHOWN]:
-        click.echo(f"{difference.path}{_place(difference)}: {difference.problem}")
-    if len(report.differences) > _SHOWN:
-        click.echo(f"and {len(report.differences) - _SHOWN:,} more; -o json has all")
-    for name in report.unknown[:_SHOWN]:
-        click.echo(f"{name}: not a file of the lake; not looked at")
+    _print_differences(report.differences, report.unknown)
     notes = [
         text
         for count, text in (
@@ -158,12 +196,21 @@ def _print(report: VerifyReport) -> None:
         )
         if count
     ]
-    files = len({difference.path for difference in report.differences})
-    verdict = f"{counted(files, 'file')} with differences" if files else "all as they should be"
     click.echo(
-        f"{counted(report.files, 'file')}, {size(report.bytes)} in {report.seconds:.1f} s: {verdict}"
+        f"{counted(report.files, 'file')}, {size(report.bytes)} in {report.seconds:.1f} s: {_verdict(report.differences)}"
         f"{''.join(f'; {note}' for note in notes)}"
     )
+
+
+def _print_differences(differences: Sequence[Difference], unknown: Sequence[str]) -> None:
+    shown(list(differences), _SHOWN, lambda one: f"{one.path}{_place(one)}: {one.problem}")
+    for name in unknown[:_SHOWN]:
+        click.echo(f"{name}: not a file of the lake; not looked at")
+
+
+def _verdict(differences: Sequence[Difference]) -> str:
+    files = len({difference.path for difference in differences})
+    return f"{counted(files, 'file')} with differences" if files else "all as they should be"
 
 
 def _place(difference: Difference) -> str:

@@ -17,6 +17,8 @@ After any of them the local file is as it was. Whether the object is there is th
 and `Corrupted`: the same `put` again finds out.
 """
 
+# ruff: noqa: N818  a name that says what is wrong needs no Error behind it
+
 from __future__ import annotations
 
 
@@ -38,23 +40,23 @@ class StoreError(Exception):
         return f"{self.at}: {self.what}. {self.hint}"
 
 
-class BadAddress(StoreError):  # noqa: N818
+class BadAddress(StoreError):
     pass
 
 
-class NoSuchBucket(StoreError):  # noqa: N818
+class NoSuchBucket(StoreError):
     pass
 
 
-class NoSuchObject(StoreError):  # noqa: N818
+class NoSuchObject(StoreError):
     pass
 
 
-class NotAuthenticated(StoreError):  # noqa: N818
+class NotAuthenticated(StoreError):
     pass
 
 
-class Forbidden(StoreError):  # noqa: N818
+class Forbidden(StoreError):
     """`permission` is the one that lacks, e.g. `storage.objects.create`; empty where the server named none."""
 
     def __init__(self, what: str, *, at: str, hint: str, permission: str = "") -> None:
@@ -62,23 +64,23 @@ class Forbidden(StoreError):  # noqa: N818
         self.permission = permission
 
 
-class WrongProject(StoreError):  # noqa: N818
+class WrongProject(StoreError):
     pass
 
 
-class RetentionPolicyBlocks(StoreError):  # noqa: N818
+class RetentionPolicyBlocks(StoreError):
     pass
 
 
-class LocalFileChanged(StoreError):  # noqa: N818
+class LocalFileChanged(StoreError):
     pass
 
 
-class Corrupted(StoreError):  # noqa: N818
+class Corrupted(StoreError):
     """Never retried in silence for good: either the road garbles bytes, or the object is not what was sent."""
 
 
-class Refused(StoreError):  # noqa: N818
+class Refused(StoreError):
     """`status` is the HTTP status of the server's answer."""
 
     def __init__(self, what: str, *, at: str, hint: str, status: int) -> None:
@@ -86,5 +88,5 @@ class Refused(StoreError):  # noqa: N818
         self.status = status
 
 
-class Unavailable(StoreError):  # noqa: N818
+class Unavailable(StoreError):
     transient = True

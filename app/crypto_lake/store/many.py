@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -30,7 +30,7 @@ def put_many(
     workers: int = 4,
     progress: Callable[[Job, int], None] | None = None,
     limiter: Limiter | None = None,
-) -> Iterator[tuple[Job, Outcome]]:
+) -> Generator[tuple[Job, Outcome]]:
     """Put each job; results in the order of the jobs, each as soon as those before it are done.
 
     Jobs are taken from the iterable as there is room, at most two a worker ahead of the results taken. One job's

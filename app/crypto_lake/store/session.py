@@ -21,8 +21,8 @@ import requests.adapters
 import urllib3.exceptions
 from google.auth.credentials import AnonymousCredentials
 from google.auth.transport.requests import AuthorizedSession
-from google.cloud import storage
-from google.cloud.storage.exceptions import InvalidResponse
+from google.cloud import storage  # pyright: ignore[reportMissingTypeStubs]  it has none
+from google.cloud.storage.exceptions import InvalidResponse  # pyright: ignore[reportMissingTypeStubs]
 
 from crypto_lake.store.answers import Answer, parse_answer
 from crypto_lake.store.base import StoreSettings

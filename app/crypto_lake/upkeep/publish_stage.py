@@ -110,7 +110,11 @@ class Stage:
         arriving = self.folder / "arriving"
         arriving.mkdir()
         sources = {fact.name: arriving / f"{number}.zst" for number, fact in enumerate(self.job.inputs)}
-        _all(lambda fact: self.fetcher.raw(fact, sources[fact.name]), self.job.inputs)
+
+        def fetch(fact: RawFact) -> None:
+            self.fetcher.raw(fact, sources[fact.name])
+
+        _all(fetch, self.job.inputs)
         for (day, name), facts in stage_names(self.job.inputs).items():
             target = self.layout.raw_day(self.facts.exchange, self.facts.symbol, day) / name
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -173,7 +173,7 @@ class _Run:
                 progress=self._on_progress,
                 limiter=limiter,
             )
-            with closing(outcomes) as each:  # pyright: ignore[reportArgumentType]  # it is a generator
+            with closing(outcomes) as each:
                 for job, outcome in each:
                     one = self._pending[job.name]
                     if self._take(one, job, outcome) and one.kind != "manifest" and one.path in after:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from crypto_lake.cli import run as run_module
+from crypto_lake.cli import run_parts
 from crypto_lake.cli.main import main
 from crypto_lake.watch import logs
 
@@ -42,7 +42,7 @@ while True: time.sleep(60)
 def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     program = tmp_path / "part.py"
     program.write_text(PART)
-    monkeypatch.setattr(run_module, "PROGRAM_ARGV", (sys.executable, str(program)))
+    monkeypatch.setattr(run_parts, "PROGRAM_ARGV", (sys.executable, str(program)))
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("CRYPTO_LAKE_") or name == "LOG_LEVEL"]:
         monkeypatch.delenv(name)
@@ -70,7 +70,7 @@ def test_the_collector_ends_before_the_last_transformation_and_the_simulator_aft
 
 
 def test_transformations_come_again_and_again(notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "TEST_TRANSFORM_SECONDS", 0.2)
+    monkeypatch.setattr(run_parts, "TEST_TRANSFORM_SECONDS", 0.2)
     main(["run", "--for", "2s"])
     told = notes.read_text().splitlines()
     assert told.index("transform starts") < told.index("collect ends")

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from crypto_lake.cli import bars_shown, source
 from crypto_lake.cli.common import CommandError, flag_values
 from crypto_lake.cli.progress import clock_text, size
-from crypto_lake.cli.run import TEST_TRANSFORM_SECONDS, child_flags, parts_of
+from crypto_lake.cli.run_parts import TEST_TRANSFORM_SECONDS, child_flags, parts_of
 from crypto_lake.config.load import Loaded, load
 from crypto_lake.lake import locks
 from crypto_lake.lake.layout import Layout

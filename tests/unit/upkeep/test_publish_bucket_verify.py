@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from crypto_lake.cli.main import main
 from crypto_lake.model.clock import Hour
 from crypto_lake.store import Store, measure
 from crypto_lake.upkeep.bucket_verify import BucketReport, verify_bucket
@@ -148,3 +149,19 @@ def test_what_nothing_vouches_for_and_what_is_not_the_lakes(root: Path, store: S
     assert chosen.objects == 0
     chosen = verify_bucket(store, days=["2024-08-09"], again_seconds=0)
     assert (chosen.by_kind, chosen.differences) == ({"raw": 1}, [])
+
+
+def test_the_command_tells_what_differs_by_its_exit_code(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", "--bucket", f"file://{root}", "--deep"]) == 0
+    assert "all as they should be" in capsys.readouterr().out
+    flip(root, RAW)
+    assert main(["verify", "--bucket", f"file://{root}", "-o", "json"]) == 3
+    assert {one["path"] for one in json.loads(capsys.readouterr().out)["differences"]} == {RAW}
+    assert main(["verify", "--bucket", f"file://{root}"]) == 3
+    assert RAW in capsys.readouterr().out
+    assert main(["verify", "--bucket", f"file://{root}", "--quick"]) == 2
+    assert main(["verify", "--deep"]) == 2
+    assert main(["verify", "--bucket", f"file://{root}/nothing"]) == 1
+    assert "nothing" in capsys.readouterr().err
