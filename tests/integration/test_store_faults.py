@@ -30,6 +30,7 @@ from crypto_lake.store import (
     open_store,
 )
 from support.fake_gcs import FakeGcs, Fault
+from support.shares import share
 
 FOREVER = 10**6
 IMPATIENT = StoreSettings(
@@ -132,7 +133,7 @@ def check_again(server: FakeGcs, store: Store, local: Local) -> None:
     assert {one.match for one in uploads} == {0}, "every upload said that there must be no object"
 
 
-@pytest.mark.parametrize(("size", "step", "kind"), MATRIX)
+@pytest.mark.parametrize(("size", "step", "kind"), share(MATRIX, 20))
 def test_a_fault_that_passes(
     server: FakeGcs, store: Store, make: Callable[[str], Local], size: str, step: str, kind: str
 ) -> None:
@@ -318,7 +319,7 @@ def check_fetch(server: FakeGcs, store: Store, tmp_path: Path, fault: Fault) -> 
     return error
 
 
-@pytest.mark.parametrize(("step", "kind"), FETCHES)
+@pytest.mark.parametrize(("step", "kind"), share(FETCHES, 8))
 def test_a_download_is_whole_or_absent(
     server: FakeGcs, store: Store, tmp_path: Path, step: str, kind: str
 ) -> None:

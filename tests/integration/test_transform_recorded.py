@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -17,26 +15,12 @@ from crypto_lake.lake.frames import FrameCompressor
 from crypto_lake.lake.layout import Layout
 from crypto_lake.lake.parts import PartWriter
 from crypto_lake.model.clock import Hour
-
-SYMBOL = "BTCUSDT"
-FIELDS = ("open", "high", "low", "close", "volume")
+from support.recorded import SYMBOL, compared, folder, messages
 
 
 @pytest.fixture(scope="module")
 def recorded() -> Path:
-    folder = os.environ.get("CRYPTO_LAKE_RECORDED_DATA")
-    if not folder:
-        pytest.skip("CRYPTO_LAKE_RECORDED_DATA is not set: it names the folder of recorded market data")
-    return Path(folder) / "binance-spot"
-
-
-def messages(recorded: Path) -> Iterator[tuple[int, bytes]]:
-    for path in sorted(recorded.glob("btcusdt_*.gz")):
-        with gzip.open(path, "rb") as file:
-            for line in file:
-                received, _, message = line.rstrip(b"\n").partition(b" ")
-                if b'"stream":"btcusdt@trade"' in message or b'"stream":"btcusdt@bookTicker"' in message:
-                    yield int(received), message
+    return folder()
 
 
 def store(layout: Layout, recorded: Path) -> None:
@@ -52,25 +36,9 @@ def store(layout: Layout, recorded: Path) -> None:
 
 
 def agreement(bars: pl.DataFrame, recorded: Path, interval: str, first: int, last: int) -> tuple[int, int]:
-    """Whole intervals within the recording: how many equal the exchange's in all five fields, of how many."""
-    klines = pl.read_csv(recorded / f"{SYMBOL}-{interval}-klines-2024-08-08.csv", infer_schema=False).select(
-        pl.col("date").str.to_datetime(time_unit="us", time_zone="UTC"),
-        *(pl.col(name).cast(pl.Decimal(38, 8)).alias(f"{name}_theirs") for name in FIELDS),
-    )
-    ours = bars.group_by_dynamic("window_start", every=interval).agg(
-        pl.col("open").first(),
-        pl.col("high").max(),
-        pl.col("low").min(),
-        pl.col("close").last(),
-        pl.col("volume_base").sum().alias("volume"),
-    )
-    seconds = {"1m": 60, "5m": 300}[interval]
-    start = pl.col("window_start").dt.epoch("s")
-    both = ours.filter((start > first) & (start + seconds <= last)).join(
-        klines, left_on="window_start", right_on="date"
-    )
-    equal = both.filter(pl.all_horizontal([pl.col(name) == pl.col(f"{name}_theirs") for name in FIELDS]))
-    return equal.height, both.height
+    """How many whole intervals equal the exchange's, of how many."""
+    found = compared(bars, recorded, interval, first, last)
+    return sum(found.values()), len(found)
 
 
 def by_receive_time(recorded: Path) -> pl.DataFrame:

@@ -27,6 +27,7 @@ from support.fake_gcs import FakeGcs, FakeObject
 from support.fake_gcs.state import Digest
 from support.kept_lakes import DAY_NS, NOW, bars_files, make_kept_lake, raw_names
 from support.lakes import At, command
+from support.shares import share
 
 QUICK = StoreSettings(
     connect_timeout_seconds=2, read_timeout_seconds=5, deadline_seconds=3, first_wait_seconds=0.01
@@ -152,19 +153,23 @@ def test_without_a_bucket_upload_says_so_and_raw_goes_by_age_when_its_bars_are_f
 
 @pytest.mark.parametrize(
     ("harm", "code", "says"),
-    [
-        ("deleted", "gone_from_bucket", "no longer in the bucket"),
-        ("other crc", "differs_in_bucket", "crc32c"),
-        ("other generation", "differs_in_bucket", "generation"),
-        ("other size", "differs_in_bucket", "size"),
-        ("manifest deleted", "gone_from_bucket", "manifests/raw"),
-        ("ledger deleted", "gone_from_bucket", "ledger/binance/BTCUSDT/2024-08-08"),
-        ("record lost", "not_uploaded", "not in the bucket yet"),
-        ("local flipped", "local_changed", "sha256"),
-        ("local manifest lost", "not_sealed", "no manifest"),
-        ("bars' index lost", "bars_not_made", "has not read it"),
-        ("ledger lost", "not_in_ledger", "its ledger does not know"),
-    ],
+    share(
+        [
+            ("deleted", "gone_from_bucket", "no longer in the bucket"),
+            ("other crc", "differs_in_bucket", "crc32c"),
+            ("other generation", "differs_in_bucket", "generation"),
+            ("other size", "differs_in_bucket", "size"),
+            ("manifest deleted", "gone_from_bucket", "manifests/raw"),
+            ("ledger deleted", "gone_from_bucket", "ledger/binance/BTCUSDT/2024-08-08"),
+            ("record lost", "not_uploaded", "not in the bucket yet"),
+            ("local flipped", "local_changed", "sha256"),
+            ("local manifest lost", "not_sealed", "no manifest"),
+            ("bars' index lost", "bars_not_made", "has not read it"),
+            ("ledger lost", "not_in_ledger", "its ledger does not know"),
+        ],
+        4,
+        seed=3,
+    ),
 )
 def test_what_is_not_as_it_is_recorded_stays_and_is_told(
     layout: Layout, server: FakeGcs, harm: str, code: str, says: str
@@ -323,7 +328,7 @@ def test_sigterm_ends_an_upload_within_seconds_and_the_next_goes_on(layout: Layo
 
 def grow(layout: Layout, path: Path, manifest: dict[str, Any], data: bytes) -> None:
     """Other bytes with a manifest that tells of them: what an upload goes by is that alone."""
-    from crypto_lake.lake.checksums import measure_bytes
+    from crypto_lake.model.checksums import measure_bytes
 
     path.write_bytes(data)
     sums = measure_bytes(data)

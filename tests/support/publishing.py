@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ DAY_NS = Hour(DAY, 0).start_ns
 SECOND_NS = 10**9
 HOUR_NS = 3600 * SECOND_NS
 END_NS = DAY_NS + 24 * HOUR_NS
+SOON_NS = END_NS + 2 * HOUR_NS  # the ledger is closed, the hour after is there
 
 
 @dataclass(frozen=True)
@@ -204,3 +205,51 @@ def outcomes(report: PublishReport) -> dict[str, str]:
 
 def copy(source: Path, target: Path) -> Path:
     return Path(shutil.copytree(source, target))
+
+
+def span(first: int, last: int, start_ns: int, step_ns: int = 30 * SECOND_NS) -> list[Line]:
+    """Trades first..last with a quote after each."""
+    lines: list[Line] = []
+    for n in range(last - first + 1):
+        at = start_ns + n * step_ns
+        lines += [trade(first + n, at), quote(7 * (first + n), at + SECOND_NS)]
+    return lines
+
+
+def send(tmp_path: Path, store: Store, name: str, lines: list[Line], now_ns: int = SOON_NS) -> Machine:
+    machine = Machine(tmp_path / name, name)
+    machine.receive(lines)
+    machine.send(store, now_ns)
+    return machine
+
+
+class Killed(BaseException):
+    """In place of SIGKILL: nothing of the program runs any more."""
+
+
+@dataclass
+class Tapped:
+    """A store that does something before or after one of its puts."""
+
+    store: Store
+    at: int  # which put, from 1
+    before: Callable[[], None] = lambda: None
+    after: Callable[[], None] = lambda: None
+    names: list[str] = field(default_factory=list[str])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    def put(self, path: Path, name: str, *args: Any, **options: Any) -> Any:
+        self.names.append(name)
+        mine = len(self.names) == self.at
+        if mine:
+            self.before()
+        result = self.store.put(path, name, *args, **options)
+        if mine:
+            self.after()
+        return result
+
+
+def killed() -> None:
+    raise Killed

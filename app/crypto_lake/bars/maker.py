@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
-from crypto_lake.bars.coverage import ControlEvent, watches
+from crypto_lake.bars.connections import Connections
 from crypto_lake.bars.raw import SymbolRaw
 from crypto_lake.bars.report import DayReport, Setup, SymbolResult
 from crypto_lake.bars.symbol import SymbolBars
 from crypto_lake.bars.template import Template
 from crypto_lake.exchanges import EXCHANGES
-from crypto_lake.lake import envelope
-from crypto_lake.lake.control import CONTROL, Alive, CollectorStarted, Disconnected, Subscribed, Unsubscribed
-from crypto_lake.lake.control import decode_event as decode_control
-from crypto_lake.lake.frames import BadBytes, read_frames
 from crypto_lake.lake.layout import Layout
 from crypto_lake.lake.quarantine import Quarantine
-from crypto_lake.lake.raw_manifests import raw_inputs
 from crypto_lake.model.market import Stream
 
 _log = logging.getLogger(__name__)
-_CONTROL_DAYS = 3  # how far back connections are looked at, for seconds after a symbol's last trade
 _MOST_PASSES = 50
 
 
@@ -36,7 +30,7 @@ class Maker:
         self._setup = setup
         self._layout = Layout(Path(setup.root))
         self._quarantine = Quarantine(self._layout.quarantine)
-        self._watched = watches(_control_events(self._layout, setup.exchange))
+        self._connections = Connections(self._layout, setup.exchange)
 
     def make(self, symbol: str, on_file: Callable[[int], None]) -> SymbolResult:
         """`on_file` gets the bytes of each raw file that was read. What goes wrong stands in the result."""
@@ -47,7 +41,7 @@ class Maker:
             self._layout,
             exchange.name,
             symbol,
-            self._watched.get(trade_stream, []),
+            partial(self._connections.watches, trade_stream),
             self._quarantine,
             Template(symbol, trade_stream, quote_stream),
             on_file,
@@ -86,23 +80,3 @@ class Maker:
             if self._setup.days is None or day in self._setup.days:
                 work.settle(day, self._setup.now_ns)
         return list(made.values())
-
-
-def _control_events(layout: Layout, exchange: str) -> Iterable[ControlEvent]:
-    """Connection events of the last days. What can't be read is passed over: it is no market data, and the
-    collector's own recovery puts it aside."""
-    for day in layout.raw_days(exchange, CONTROL)[-_CONTROL_DAYS:]:
-        for file in raw_inputs(layout, exchange, CONTROL, day):
-            if file.is_open:
-                continue
-            for frame in read_frames(file.path):
-                if isinstance(frame, BadBytes):
-                    continue
-                for line in frame.data.splitlines():
-                    with suppress(msgspec.MsgspecError, UnicodeDecodeError):
-                        read = envelope.decode(line)
-                        event = decode_control(read.message)
-                        if isinstance(
-                            event, Subscribed | Unsubscribed | Alive | Disconnected | CollectorStarted
-                        ):
-                            yield ControlEvent(read.received_ns, read.connection, event)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from crypto_lake.bars.columns import empty_trades
-from crypto_lake.bars.coverage import Receipt, Watch, reach
+from crypto_lake.bars.coverage import Receipt, Watch, watched_us
 from crypto_lake.bars.reading import FileRead, Unreadable, read_files
 from crypto_lake.bars.rows import HOUR_SECONDS
 from crypto_lake.bars.seconds import QuoteHour, QuoteReducer, TradeHour, trade_hour
@@ -25,6 +25,7 @@ from crypto_lake.model.clock import Hour
 from crypto_lake.model.market import NS_PER_SECOND
 
 HOUR_NS = HOUR_SECONDS * NS_PER_SECOND
+_DAY_NS = 24 * HOUR_NS
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +42,14 @@ class Core:
 class SymbolRaw:
     """Files go by <day>/<name>, hours by their Unix hour.
 
-    `watches`: when the symbol's trade stream was carried by which connection. `on_file` gets the bytes of each raw
-    file that was read.
+    `watches`: when the symbol's trade stream was carried by which connection, by the control records of a day and those
+    after it. `on_file` gets the bytes of each raw file that was read.
     """
 
     layout: Layout
     exchange: str
     symbol: str
-    watches: Sequence[Watch]
+    watches: Callable[[str], Sequence[Watch]]
     quarantine: Quarantine
     template: Template
     on_file: Callable[[int], None] = lambda _: None
@@ -62,6 +63,7 @@ class SymbolRaw:
     _by_hour: dict[int, list[str]] = field(default_factory=dict[int, list[str]])
     _parts: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     _sealed_in: dict[str, str] = field(default_factory=dict[str, str])
+    _watched: tuple[tuple[frozenset[Receipt], int], int] | None = None  # what was asked last, and the answer
 
     def look(self) -> None:
         """List the files, and load what is known of them."""
@@ -106,20 +108,34 @@ class SymbolRaw:
         """Hours of which something was read, or is to be."""
         return self._by_hour.keys() | self.unread_hours()
 
-    def reach(self) -> int:
-        """Unix second up to which the trade stream is known to have been watched."""
-        greatest = max(
-            (entry.id_runs[-1][1] for entry in self._index.values() if entry.id_runs), default=None
-        )
-        if greatest is None:
-            return 0
-        receipts = [
+    def greatest_id(self) -> int | None:
+        """Of the trades that were read."""
+        return max((entry.id_runs[-1][1] for entry in self._index.values() if entry.id_runs), default=None)
+
+    def watched_us(self, last_id: int, known_us: int) -> int:
+        """The exchange's time up to which the trade stream is known to have been watched since this trade, the last.
+
+        `known_us`: how far by what is known already; 0: nothing is.
+        """
+        receipts = frozenset(
             Receipt(*receipt)
             for entry in self._index.values()
-            if entry.id_runs and entry.id_runs[-1][1] == greatest
+            if entry.id_runs and entry.id_runs[-1][1] == last_id
             for receipt in entry.last_receipts
-        ]
-        return reach(self.watches, receipts)
+        )
+        asked = (receipts, known_us)
+        if self._watched is None or self._watched[0] != asked:
+            self._watched = (asked, self._look_at_watches(*asked))
+        return self._watched[1]
+
+    def _look_at_watches(self, receipts: frozenset[Receipt], known_us: int) -> int:
+        # No connection lives longer than a day: exchanges end it, and the collector replaces it before.
+        starts = [known_us * 1000 - 2 * _DAY_NS] if known_us else []
+        starts += [receipt.received_ns - _DAY_NS for receipt in receipts if not known_us]
+        if not starts:
+            return 0
+        watches = self.watches(Hour.of_ns(max(min(starts), 0)).day)
+        return watched_us(watches, sorted(receipts, key=lambda r: (r.received_ns, r.connection)), known_us)
 
     def inputs(self, hour: int) -> tuple[tuple[str, int], ...]:
         """Names and sizes of what holds something of the hour."""

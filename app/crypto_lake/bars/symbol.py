@@ -15,11 +15,12 @@ import polars as pl
 from crypto_lake import __version__
 from crypto_lake.bars import hours as pure
 from crypto_lake.bars import table
+from crypto_lake.bars.coverage import reach
 from crypto_lake.bars.raw import HOUR_NS, Core, SymbolRaw, unix_hour
 from crypto_lake.bars.report import DayReport
 from crypto_lake.bars.rows import BAR_SCHEMA, HOUR_SECONDS, all_gaps, hour_rows, open_gaps
 from crypto_lake.bars.seconds import Edge
-from crypto_lake.lake import checksums
+from crypto_lake.lake.checksums import measure
 from crypto_lake.lake.deletions import is_deleted
 from crypto_lake.lake.manifests import (
     BarsHour,
@@ -29,6 +30,7 @@ from crypto_lake.lake.manifests import (
     sha256_of,
     write_bars_manifest,
 )
+from crypto_lake.model.checksums import Checksums
 from crypto_lake.model.clock import Hour
 from crypto_lake.model.intervals import IntervalSet
 
@@ -48,6 +50,8 @@ class SymbolBars:
     _manifests: dict[str, BarsManifest] = field(default_factory=dict[str, BarsManifest])
     _remade: set[int] = field(default_factory=set[int])
     _away: set[str] = field(default_factory=set[str])  # days that were deleted here once they were published
+    # How far the stream was watched after a trade while that was the last: by its id, the exchange's time in us.
+    _reached: dict[int, int] = field(default_factory=dict[int, int])
     # Of the days made last: a day's end is finished anew once the next day's first trade is known.
     _cores: dict[int, Core] = field(default_factory=dict[int, Core])
 
@@ -69,6 +73,10 @@ class SymbolBars:
                     self._away.add(day)
             elif (found := table.read(path, trusted=False)) is not None:
                 self._records.update(table.records_of(*found))
+        for record in self._records.values():
+            if record.reached is not None:
+                last_id, at_us = record.reached
+                self._reached[last_id] = max(at_us, self._reached.get(last_id, 0))
 
     def days(self) -> list[str]:
         """Days that have a manifest, sorted."""
@@ -83,7 +91,25 @@ class SymbolBars:
         held = self.raw.hours() | self._records.keys()
         if not held:
             return []
-        return list(range(min(held), max(*held, (self.raw.reach() - 1) // HOUR_SECONDS) + 1))
+        return list(range(min(held), max(*held, (self._reach() - 1) // HOUR_SECONDS) + 1))
+
+    def _last_watched(self) -> tuple[int, int] | None:
+        """The last trade's id, and the exchange's time up to which its stream was watched since.
+
+        Rows that stand tell it too: their raw, and the control records, may be gone from here.
+        """
+        ids = [record.last[0] for record in self._records.values() if record.last is not None]
+        greatest = self.raw.greatest_id()
+        if greatest is not None:
+            ids.append(greatest)
+        if not ids:
+            return None
+        last_id = max(ids)
+        return last_id, self.raw.watched_us(last_id, self._reached.get(last_id, 0))
+
+    def _reach(self) -> int:
+        watched = self._last_watched()
+        return reach(watched[1]) if watched is not None else 0
 
     def _max_u_before(self, hour: int) -> int:
         return pure.surroundings([hour], self._records, 0)[hour].max_u
@@ -95,7 +121,7 @@ class SymbolBars:
     def _stale(self, hours: Iterable[int]) -> list[int]:
         """Hours that are to be made: new raw in them, or what they stand on is another."""
         wanted = list(hours)
-        around = pure.surroundings(wanted, self._records, self.raw.reach())
+        around = pure.surroundings(wanted, self._records, self._reach())
         unread = self.raw.unread_hours()
         missing = {day for day, m in self._manifests.items() if m.rows and not self._bars_stand(m)}
         found: list[int] = []
@@ -152,11 +178,11 @@ class SymbolBars:
                     else:
                         refused.discard(hour)
                         self._enter_core(hour, cores[hour])
-            around = pure.surroundings(hours, self._records, self.raw.reach())
+            around = pure.surroundings(hours, self._records, self._reach())
             for hour in stale:
                 if self._stands(cores.get(hour), hour):
                     made[hour] = self._finish(hour, cores[hour], around[hour])
-            around = pure.surroundings(hours, self._records, self.raw.reach())
+            around = pure.surroundings(hours, self._records, self._reach())
             for hour in refused:
                 made.pop(hour, None)
                 self._records[hour] = msgspec.structs.replace(
@@ -268,6 +294,7 @@ class SymbolBars:
             record,
             key=self._key(hour, around),
             digest=table.digest(made.rows) if made.rows.height else "",
+            reached=self._last_watched() if near.after is None and made.rows.height else None,
             rows=made.rows.height,
             holes=len(own),
             missing_ids=sum(hole.after.id - hole.before.id - 1 for hole in own),
@@ -288,7 +315,7 @@ class SymbolBars:
             elif full in before:
                 inputs.append(before[full])
         ids = rows.select(pl.col("first_trade_id").min(), pl.col("last_trade_id").max()).row(0)
-        sums = checksums.measure(path) if rows.height else checksums.Checksums(0, "", "", "")
+        sums = measure(path) if rows.height else Checksums(0, "", "", "")
         manifest = BarsManifest(
             exchange=self.exchange,
             symbol=self.symbol,

@@ -45,7 +45,7 @@ def command(dry_run: bool, explain: bool, output: str, **options: Any) -> int:
     """
     import msgspec
 
-    from crypto_lake.cli.selection import lake_clock
+    from crypto_lake.cli.selection import clock_of
     from crypto_lake.upkeep.cleanup import cleanup
 
     config = load_settings(options).config
@@ -60,7 +60,7 @@ def command(dry_run: bool, explain: bool, output: str, **options: Any) -> int:
             store,
             retention=retention_of(config),
             limits=disk_limits(config),
-            clock=lake_clock(layout),
+            clock=clock_of(config, layout),
             dry_run=not changes,
             explain=explain,
         )

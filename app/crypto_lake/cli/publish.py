@@ -20,12 +20,13 @@ from crypto_lake.cli.common import (
     output_option,
 )
 from crypto_lake.cli.progress import counted, size
-from crypto_lake.cli.selection import check_selection, day_option, lake_clock, symbol_option
+from crypto_lake.cli.selection import check_selection, clock_of, day_option, symbol_option
 from crypto_lake.cli.upload import stopping
 
 if TYPE_CHECKING:
     from crypto_lake.config.schema import Config
     from crypto_lake.lake.layout import Layout
+    from crypto_lake.model.clock import Clock
     from crypto_lake.store import Store
     from crypto_lake.upkeep.publish import Progress, Selection
     from crypto_lake.upkeep.publish_report import DayOutcome, PublishReport
@@ -79,7 +80,13 @@ def command(
         log_to_file(config, layout)
     with stopping() as stop:
         report = _publish(
-            store, layout, staging, Selection(symbols or None, days or None, rebuild), dry_run, stop
+            store,
+            layout,
+            clock_of(config, layout),
+            staging,
+            Selection(symbols or None, days or None, rebuild),
+            dry_run,
+            stop,
         )
         store.close()
     if output == "json":
@@ -105,12 +112,12 @@ def _layout(config: Config, *, named: bool) -> Layout | None:
 def _publish(
     store: Store,
     layout: Layout | None,
+    clock: Clock,
     staging: Path | None,
     selection: Selection,
     dry_run: bool,
     stop: threading.Event,
 ) -> PublishReport:
-    from crypto_lake.model.clock import SystemClock
     from crypto_lake.upkeep.publish import publish
 
     with _Shown(live=sys.stderr.isatty()) as bar:
@@ -118,7 +125,7 @@ def _publish(
             store,
             layout=layout,
             staging=staging,
-            clock=lake_clock(layout) if layout is not None else SystemClock(),
+            clock=clock,
             selection=selection,
             dry_run=dry_run,
             stop=stop,

@@ -7,12 +7,11 @@ a word (measured: DuckDB, python-zstandard), so everything here goes through thi
 
 from __future__ import annotations
 
-import mmap
 import sys
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -23,15 +22,17 @@ FRAME_MAGIC = b"\x28\xb5\x2f\xfd"
 CAPTURE_LEVEL = 1  # measured: ratio 8.9 at 293 ns a message; level 3 is slower and smaller by nothing
 # A frame of the collector holds a flush (256 KiB); one that claims more than this is not ours.
 MAX_FRAME_BYTES = 256 * 1024 * 1024
+_READ_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Where a frame lies in its file, and its bytes unpacked."""
+    """Where a frame lies in its file, its bytes unpacked, and as they lie there."""
 
     offset: int
     size: int
     data: bytes
+    packed: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class BadBytes:
     offset: int
     size: int
     reason: str
+    packed: bytes
 
 
 class FrameCompressor:
@@ -80,13 +82,14 @@ def scan(buffer: memoryview) -> Iterator[Frame | BadBytes]:
         problem: str
         try:
             size = zstd.get_frame_size(buffer[at:])
-            yield Frame(at, size, decode_frame(buffer[at : at + size]))
+            packed = bytes(buffer[at : at + size])
+            yield Frame(at, size, decode_frame(packed), packed)
             at += size
             continue
         except (ValueError, zstd.ZstdError) as error:
             problem = str(error)
         following = _next_good(buffer, at + 1)
-        yield BadBytes(at, following - at, problem)
+        yield BadBytes(at, following - at, problem, bytes(buffer[at:following]))
         at = following
 
 
@@ -104,22 +107,56 @@ def _next_good(buffer: memoryview, start: int) -> int:
     return len(buffer)
 
 
-@contextmanager
-def view(path: Path) -> Generator[memoryview]:
-    """A file's bytes without reading them into memory. No slice of the view may outlive the block."""
-    with path.open("rb") as file:
-        file.seek(0, 2)
-        if file.tell() == 0:
-            yield memoryview(b"")
-            return
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as buffer:
-            yield buffer
-
-
 def read_frames(path: Path) -> Iterator[Frame | BadBytes]:
-    """Every frame of a file, streaming: memory is that of one frame, however long the file."""
-    with view(path) as buffer:
-        yield from scan(buffer)
+    """Every frame of a file, and every stretch that is none, as `scan` gives them.
+
+    Streaming: memory is that of a megabyte and a frame, however long the file; behind damage, that of the rest of it.
+    It reads rather than maps: a disk that fails is then an OSError, and not the end of the process.
+    """
+    with path.open("rb", buffering=0) as file:
+        yield from _stream(file)
+
+
+def _stream(file: BinaryIO, block_bytes: int = _READ_BYTES) -> Iterator[Frame | BadBytes]:
+    start, held, more = (
+        0,
+        b"",
+        block_bytes,
+    )  # `held`: the file's bytes from `start` on, as far as they were read
+    while True:
+        block = _read(file, more)
+        held += block
+        buffer, at = memoryview(held), 0
+        while at < len(buffer):
+            try:
+                size = zstd.get_frame_size(buffer[at:])
+                packed = bytes(buffer[at : at + size])
+                data = decode_frame(packed)
+            except zstd.ZstdError:
+                break  # cut off where the block ends, or damaged
+            except ValueError:
+                more = 0
+                break
+            yield Frame(start + at, size, data, packed)
+            at += size
+            more = block_bytes
+        start, held = start + at, held[at:]
+        if not block or not more:
+            held += file.read()
+            for item in scan(memoryview(held)):
+                yield replace(item, offset=start + item.offset)
+            return
+        if not at:
+            more *= 2
+
+
+def _read(file: BinaryIO, size: int) -> bytes:
+    """So many bytes, or what is left."""
+    pieces: list[bytes] = []
+    while size > 0 and (piece := file.read(size)):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
 
 
 def end_of_last_frame(path: Path) -> int:

@@ -27,7 +27,8 @@ class BarsHour(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `key` names all that its rows were made of, so that an hour whose key stands need not be made again; `refused`
     is the key of raw that held less than the rows do (some of it has gone), and was not used.
-    Prices and sizes are hundred-millionths. Edges are (trade id, trade time in us).
+    `reached`: of an hour that was made while no later trade was known: the last one's id, and the exchange's time (us) up
+    to which its stream was watched since. Prices and sizes are hundred-millionths. Edges are (trade id, trade time in us).
     """
 
     key: str
@@ -46,6 +47,7 @@ class BarsHour(msgspec.Struct, frozen=True, omit_defaults=True):
     duplicates: int = 0
     conflicts: int = 0
     refused: str = ""
+    reached: tuple[int, int] | None = None
 
 
 class BarsManifest(msgspec.Struct, frozen=True):

@@ -2,54 +2,38 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from pathlib import Path
-from typing import IO, Any, cast
 
-import google_crc32c
-
+from crypto_lake.model.checksums import (
+    BLOCK_BYTES,
+    Readable,
+    encode_crc32c,
+    extend_crc32c,
+)
+from crypto_lake.model.checksums import measure_stream as sums_of
 from crypto_lake.store.base import AlreadyThere, Conflict, Declared, Stored
-
-_BLOCK_BYTES = 2**20
 
 
 def measure(path: Path) -> Declared:
     """Size and checksums of a local file as it reads now. OSError where it can't be read."""
-    with path.open("rb") as file:
+    with path.open("rb", buffering=0) as file:
         return measure_stream(file)
 
 
-def measure_stream(stream: IO[bytes]) -> Declared:
+def measure_stream(stream: Readable) -> Declared:
     """The same of what is left of a stream."""
-    size, crc = 0, 0
-    md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
-    while block := stream.read(_BLOCK_BYTES):
-        size += len(block)
-        crc = extend_crc32c(crc, block)
-        md5.update(block)
-        sha256.update(block)
-    return Declared(size, encode_crc32c(crc), base64.b64encode(md5.digest()).decode(), sha256.hexdigest())
+    sums = sums_of(stream)
+    return Declared(sums.bytes, sums.crc32c, sums.md5, sums.sha256)
 
 
 def crc32c_of(path: Path) -> tuple[int, str]:
     """Size and CRC32C alone, which is bounded by the disk and not by SHA-256."""
     size, crc = 0, 0
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
+    with path.open("rb", buffering=0) as file:
+        while block := file.read(BLOCK_BYTES):
             size += len(block)
             crc = extend_crc32c(crc, block)
     return size, encode_crc32c(crc)
-
-
-def extend_crc32c(crc: int, block: bytes) -> int:
-    """The CRC32C of what came before and this block."""
-    return int(cast("Any", google_crc32c).extend(crc, block))
-
-
-def encode_crc32c(value: int) -> str:
-    """As Cloud Storage writes it: base64 of four bytes, big-endian."""
-    return base64.b64encode(value.to_bytes(4, "big")).decode()
 
 
 def differences(declared: Declared, stored: Stored) -> tuple[str, ...]:

@@ -176,9 +176,13 @@ def _market(fact: RawFact, ledger: LedgerOf, bars: SymbolBarsScan, url: str) -> 
         return _Made(blocker)
     made = bars.made_of(fact)
     if made.missing:
-        return _Made(Blocker("bars_not_made", f"{made.missing}: `crypto-lake transform`"))
+        return _Made(Blocker("bars_not_made", made.missing))
     if url:
         return _Made(pieces=tuple(ledger.pieces(fact.of.day)))
+    if made.unused:
+        lines = "1 line" if made.unused == 1 else f"{made.unused:,} lines"
+        text = f"holds {lines} that no bar was made of, and there is no bucket: nothing else has them whole"
+        return _Made(Blocker("lines_unused", text))
     for day in made.days:
         manifest = bars.manifest(day)
         if manifest is None or not manifest.final:

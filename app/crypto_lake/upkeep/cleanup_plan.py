@@ -27,6 +27,7 @@ Code = Literal[
     "ledger_not_uploaded",
     "bars_not_made",
     "bars_not_final",
+    "lines_unused",
     "raw_here",
     "not_published",
     "local_changed",

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from crypto_lake.lake.checksums import Checksummer, Checksums
 from crypto_lake.lake.layout import Layout
 from crypto_lake.lake.manifests import read_bars_manifest, sha256_of
 from crypto_lake.lake.uploads import UploadRecord
+from crypto_lake.model.checksums import Checksummer, Checksums
 from crypto_lake.store import NoSuchObject, Store, Stored, StoreError
 from crypto_lake.upkeep.cleanup_cases import Candidate
 from crypto_lake.upkeep.cleanup_plan import Blocker, Proof

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -33,6 +32,7 @@ from crypto_lake.store import (
     Store,
     StoreError,
 )
+from crypto_lake.upkeep import publish_folder
 from crypto_lake.upkeep.publish_day import AlertError, DayWork, RacedError, Situation, SymbolState
 from crypto_lake.upkeep.publish_look import SymbolReader, list_bucket
 from crypto_lake.upkeep.publish_report import DayOutcome, PublishReport
@@ -93,13 +93,13 @@ def publish(
     )
     with ExitStack() as stack:
         if layout is None or dry_run:
-            run.folder = Path(stack.enter_context(_temporary(staging)))
+            run.folder = stack.enter_context(publish_folder.temporary(staging))
             return run.run()
         stack.enter_context(locks.hold(layout.locks, "upload"))
         own = staging or layout.state / "publishing"
         if staging is None:
             shutil.rmtree(own, ignore_errors=True)  # what a run before left that was cut off
-        run.folder = Path(stack.enter_context(_temporary(own)))
+        run.folder = stack.enter_context(publish_folder.temporary(own))
         task = tasks.begin(layout, "publish", time.time_ns())
         try:
             report = run.run()
@@ -109,12 +109,6 @@ def publish(
         if not (report.stopped and not report.problem):
             tasks.end(layout, task, time.time_ns(), report.problem, report.figures())
         return report
-
-
-def _temporary(parent: Path | None) -> tempfile.TemporaryDirectory[str]:
-    if parent is not None:
-        parent.mkdir(parents=True, exist_ok=True)
-    return tempfile.TemporaryDirectory(prefix="publish-", dir=parent, ignore_cleanup_errors=True)
 
 
 @dataclass
@@ -194,8 +188,10 @@ class _Run:
                 work.symbol.waits = True
         except RacedError as error:
             work.outcomes.append(work.told("raced", str(error)))
+            work.give_way()
         except AlertError as error:
             _log.error("%s: %s", at, error)
+            work.hold()
             work.outcomes.append(work.told("alert", str(error)))
         except (MakeError, OSError, msgspec.MsgspecError, *_OF_ONE_OBJECT) as error:
             _log.error("%s could not be published: %s", at, error)

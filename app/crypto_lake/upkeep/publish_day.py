@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import msgspec
 
 from crypto_lake.bars.table import BARS_SCHEMA_VERSION
 from crypto_lake.lake import uploads
@@ -134,6 +136,7 @@ class DayWork:
         self._read_manifest()
         self._recognise()
         if self._is_published():
+            before = versions.stood_before(before, self._published)
             self._pass()
         facts = self.symbol.reader.facts(
             self.day, published=self._published, before=before, day_before_waits=waits
@@ -148,8 +151,7 @@ class DayWork:
                 self._waits("; ".join(reasons))
             case plan.UpToDate(gone):
                 assert self._published is not None
-                if not self.at.dry_run:
-                    self._note(versions.with_gone(self._published, gone))
+                self._note_gone(versions.with_gone(self._published, gone))
                 if gone:
                     self._tell("noted", f"{len(gone)} of its inputs are gone from the bucket")
             case plan.Make():
@@ -160,6 +162,22 @@ class DayWork:
         if found is not None:
             stored, self._published = found
             self._generation = stored.generation
+
+    def give_way(self) -> None:
+        """Another publisher was at the day: go on from what it made of it."""
+        try:
+            found = read_published(self.at.store, Manifest(self.bars).name)
+        except msgspec.MsgspecError:  # of a later version of the program: nothing is known of the day
+            found = None
+        self._published = found[1] if found is not None else None
+        if self._is_published():
+            self._pass()
+        else:
+            self.hold()
+
+    def hold(self) -> None:
+        """Nothing came of the day now: where it has no version, the days after it wait for it."""
+        self.symbol.waits = self.symbol.waits or not self._is_published()
 
     def _is_published(self) -> bool:
         return self._published is not None and self._published.version > 0
@@ -176,6 +194,8 @@ class DayWork:
             case plan.Ours():
                 pass
             case plan.Unknown(problem):
+                if self._is_published():
+                    self._pass()  # its file is not to be trusted; what it was made to say stands
                 raise AlertError(problem)
             case plan.Orphan(problem):
                 self._orphan = problem
@@ -202,32 +222,49 @@ class DayWork:
 
         fetcher = LakeFetcher(self.at.store, self.at.layout, arrived)
         folder = self.at.folder / f"{facts.exchange}-{facts.symbol}-{facts.day}"
-        folder.mkdir()
-        try:
-            control = control_names(self.at.listings, facts.exchange, facts.day)
+        control = control_names(self.at.listings, facts.exchange, facts.day)
+        worse: frozenset[int] = frozenset()
+        while True:
+            folder.mkdir()
             try:
-                made = Stage(folder, facts, job, fetcher, control, self.at.now_ns).make()
+                try:
+                    made = Stage(folder, facts, job, fetcher, control, self.at.now_ns).make()
+                finally:
+                    self.fetched_bytes += fetcher.fetched_bytes
+                    fetcher.fetched_bytes = 0
+                if job.gone and facts.published is not None:
+                    worse = versions.hours_worse(facts.published, made.manifest.hours) - job.carried
+                if not worse:
+                    self._put(versions.new_version(facts, job, made, self.at.now_ns), made, job)
+                    return
             finally:
-                self.fetched_bytes += fetcher.fetched_bytes
-            self._put(versions.new_version(facts, job, made, self.at.now_ns), made, job)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+                shutil.rmtree(folder, ignore_errors=True)
+            # What is gone was known to these hours too, if not by a trade of theirs: they are kept as they are.
+            job, done = replace(job, carried=job.carried | worse), 0
 
     def _put(self, version: PublishedManifest, made: Made, job: plan.Make) -> None:
         before = self._published if self._is_published() else None
+        unused = ""
         if before is not None:
+            left = versions.left_out(before, job)
+            if left:
+                hours = ", ".join(f"{hour:02d}" for hour in left)
+                unused = (
+                    f"; what came of hour {hours} was not used, for other raw of it is gone from the bucket"
+                )
             lost = versions.hours_that_lost(before, version.hours)
             if lost:
+                first = Hour.of_ns(lost[0] * 3600 * 10**9)
                 raise AlertError(
                     f"the version made of {len(version.inputs)} inputs knows fewer trades than version "
-                    f"{before.version} in {len(lost)} hours, though it has all that this one was made of; a fault of "
+                    f"{before.version} in {len(lost)} hours (the first is {first}), though it has all that this one was made of; a fault of "
                     "the program. Nothing was overwritten"
                 )
             if versions.same_content(before, version) and not (
                 self.at.rebuild and before.sha256 != version.sha256
             ):
                 self._note(versions.noted(before, version))
-                self._tell("noted", f"{job.why}; its content is the same")
+                self._tell("noted", f"{job.why}; its content is the same{unused}")
                 return
         what: Outcome = "published"
         if self._orphan:
@@ -242,7 +279,7 @@ class DayWork:
         self._pass()
         if self.file is not None:
             self._record(self.file)
-        self._tell(what, job.why)
+        self._tell(what, job.why + unused)
 
     def _put_file(self, path: Path, version: PublishedManifest) -> Stored:
         metadata = {"kind": "bars", "schema": str(BARS_SCHEMA_VERSION), "version": str(version.version)}
@@ -257,6 +294,12 @@ class DayWork:
         self._put_manifest(manifest)
         self._published = manifest
         self._pass()
+
+    def _note_gone(self, manifest: PublishedManifest) -> None:
+        label = from_metadata(to_metadata(manifest, self.watched))
+        told = from_metadata(self.listed.metadata) if self.listed is not None else None
+        if not self.at.dry_run and (manifest != self._published or label != told):
+            self._note(manifest)
 
     def _put_manifest(self, manifest: PublishedManifest, watched: str | None = None) -> None:
         path = self.at.folder / "manifest.json"

@@ -55,7 +55,7 @@ class LedgerFact:
 class DayFacts:
     """A symbol's day, with the day before and the two after it.
 
-    `before`: what stands when it begins. `published`: what its manifest in the bucket says; None where it has none.
+    `lost`: objects of the day that have a manifest and are not there. `before`: what stands when it begins. `published`: what its manifest in the bucket says; None where it has none.
     `unproven`: objects of the day without a manifest: they are being uploaded. `changed`: object and problem, of those
     that are not what their manifest says.
     """
@@ -69,6 +69,7 @@ class DayFacts:
     before: Standing = NOTHING_STANDS
     day_before_waits: bool = False
     unproven: Sequence[str] = ()
+    lost: Sequence[str] = ()
     changed: Sequence[tuple[str, str]] = ()
 
     @property

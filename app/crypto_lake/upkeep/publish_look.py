@@ -53,8 +53,7 @@ class SymbolListing:
         Hours of the next two days count when they have ended, so that a day is not looked at each hour.
         """
         before, after, second = (day_after(day, n) for n in (-1, 1, 2))
-        wanted = [*self.raw.get(day, [])]
-        wanted += [one for one in self.raw.get(before, []) if parsed(one).hour.hour == 23]
+        wanted = [*self.raw.get(before, []), *self.raw.get(day, [])]
         wanted += [one for one in self.raw.get(after, []) if parsed(one).hour.hour == 0]
         latest = max(self.raw, default="")
         if latest > after:
@@ -123,6 +122,7 @@ class SymbolReader:
             before=before,
             day_before_waits=day_before_waits,
             unproven=self.raw_day(day).unproven,
+            lost=self.raw_day(day).lost,
             changed=[problem for at in read for problem in at.changed],
         )
 
@@ -160,6 +160,7 @@ def ledger_fact(day: str, closed_day: str, lines: Iterable[AnyLine], problem: st
 class _RawDay:
     facts: list[RawFact] = field(default_factory=list[RawFact])
     unproven: list[str] = field(default_factory=list[str])
+    lost: list[str] = field(default_factory=list[str])
     changed: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
 
 
@@ -174,6 +175,7 @@ def _read_raw_day(store: Store, listing: SymbolListing, day: str) -> _RawDay:
             there[stored.name] = stored
         elif isinstance(names.parse(stored.name), RawObject):
             result.unproven.append(stored.name)
+    result.lost = sorted(proven.keys() - there.keys())
     for name, data in _side_by_side(lambda name: _read(store, manifest_name(name)), sorted(there)):
         fact = raw_fact(proven[name], there[name], data)
         if isinstance(fact, RawFact):
@@ -252,8 +254,9 @@ def _side_by_side(get: Callable[[_Given], _Got], items: Sequence[_Given]) -> Ite
 def control_names(
     listings: Mapping[tuple[str, str], SymbolListing], exchange: str, day: str
 ) -> list[RawObject]:
-    """Control records of all collectors, of the day and the one after it."""
+    """Control records of all collectors, of the day and those beside it: a connection may have begun the day before."""
     control = listings.get((exchange, CONTROL))
     if control is None:
         return []
-    return [one for at in (day, day_after(day)) for one in control.raw.get(at, [])]
+    days = (day_after(day, -1), day, day_after(day))
+    return [one for at in days for one in control.raw.get(at, [])]

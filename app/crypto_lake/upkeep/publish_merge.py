@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
 
 from crypto_lake.lake import envelope
-from crypto_lake.lake.frames import Frame, scan, view
+from crypto_lake.lake.frames import Frame, read_frames
 
 
 def merge_frames(sources: Sequence[Path], target: Path) -> None:
@@ -23,20 +22,19 @@ def merge_frames(sources: Sequence[Path], target: Path) -> None:
 
     What no frame decodes from, or does not begin with a line, follows what was before it in its file.
     """
-    with ExitStack() as stack, target.open("wb") as out:
-        buffers = [stack.enter_context(view(path)) for path in sources]
-        stretches = [_stretches(number, buffer) for number, buffer in enumerate(buffers)]
-        for _, number, start, end in heapq.merge(*stretches):
-            out.write(buffers[number][start:end])
+    with target.open("wb") as out:
+        stretches = [_stretches(number, path) for number, path in enumerate(sources)]
+        for _, _, _, packed in heapq.merge(*stretches):
+            out.write(packed)
 
 
-def _stretches(number: int, buffer: memoryview) -> Iterator[tuple[int, int, int, int]]:
-    """(received_ns of the first line, number, start, end) of each stretch of a file; the times never fall."""
+def _stretches(number: int, path: Path) -> Iterator[tuple[int, int, int, bytes]]:
+    """(received_ns of the first line, number, offset, bytes) of each stretch of a file; the times never fall."""
     at_ns = 0
-    for found in scan(buffer):
+    for found in read_frames(path):
         if isinstance(found, Frame):
             at_ns = max(at_ns, _first_received_ns(found.data))
-        yield at_ns, number, found.offset, found.offset + found.size
+        yield at_ns, number, found.offset, found.packed
 
 
 def _first_received_ns(lines: bytes) -> int:

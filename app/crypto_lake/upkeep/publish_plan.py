@@ -1,7 +1,8 @@
 """Whether a day is to be published, from what, and if not, why not. Pure.
 
 A day is final when it is over and
-- each collector with raw of it has closed it in its ledger, and all that the ledger saw is in the bucket,
+- each collector with raw of it has closed it in its ledger, and all that the ledger saw is in the bucket (one that has
+  no trade of it has nothing to close, and is there once it has something of a later day),
 - a collector that was at it in its last hour has an hour of the next day in the bucket,
 - the next trade after the day is there,
 - each missing trade has an outcome in a ledger;
@@ -125,6 +126,8 @@ def reasons_to_wait(facts: DayFacts, inputs: Sequence[RawFact]) -> tuple[str, ..
         found.append("the day before waits")
     if facts.unproven:
         found.append(f"{len(facts.unproven)} objects of it have no manifest yet")
+    if facts.lost:
+        found.append(f"{len(facts.lost)} objects of it are gone, the first is {facts.lost[0]}")
     own = facts.of_day
     for collector in sorted({fact.collector for fact in own}):
         reason = _collector_waits(facts, collector)
@@ -142,11 +145,14 @@ def reasons_to_wait(facts: DayFacts, inputs: Sequence[RawFact]) -> tuple[str, ..
 
 def _collector_waits(facts: DayFacts, collector: str) -> str:
     ledger = facts.ledgers.get(collector)
+    raw = [fact for fact in facts.raw if fact.collector == collector]
     if ledger is None or ledger.closed_day < facts.day:
-        return "has not closed the day in its ledger"
+        # Ledgers tell of trades. One with a trade of the day is uploaded before any raw of the day after.
+        traded = any(fact.id_runs for fact in raw if fact.day == facts.day)
+        followed = any(fact.day > facts.day for fact in raw)
+        return "has not closed the day in its ledger" if traded or not followed else ""
     if ledger.problem:
         return f"has a ledger that can't be used: {ledger.problem}"
-    raw = [fact for fact in facts.raw if fact.collector == collector]
     to_come = without(ledger.seen, ids_of(raw))
     if len(to_come):
         return f"saw {to_come.count()} trades that are not in the bucket yet"

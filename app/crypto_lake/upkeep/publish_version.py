@@ -8,15 +8,17 @@ from typing import Final
 import msgspec
 
 from crypto_lake.lake.manifests import BarsHour
-from crypto_lake.model.intervals import Interval
+from crypto_lake.model.clock import Hour
+from crypto_lake.model.intervals import Interval, IntervalSet
 from crypto_lake.upkeep.publish_facts import DayFacts
-from crypto_lake.upkeep.publish_ids import by_collector, missing_of, runs
-from crypto_lake.upkeep.publish_manifest import PublishedInput, PublishedManifest
+from crypto_lake.upkeep.publish_ids import by_collector, missing_of, runs, without
+from crypto_lake.upkeep.publish_manifest import PublishedInput, PublishedManifest, Standing
 from crypto_lake.upkeep.publish_plan import Make
 from crypto_lake.upkeep.publish_stage import Made
 
 # A version that was begun and whose file did not come is kept among `coming`, for its publisher may still be at it.
 _MOST_COMING: Final = 4
+_HOUR_NS: Final = 3600 * 10**9
 
 
 def new_version(facts: DayFacts, job: Make, made: Made, now_ns: int) -> PublishedManifest:
@@ -25,6 +27,8 @@ def new_version(facts: DayFacts, job: Make, made: Made, now_ns: int) -> Publishe
     first, last = manifest.first_trade_id, manifest.last_trade_id
     before = facts.before.last[0] if facts.before.last is not None else None
     missing = missing_of(job.inputs, facts.day, before)
+    if job.gone and facts.published is not None:
+        missing = without(missing, _known_to(facts.published))
     inputs = [PublishedInput(f.name, f.bytes, f.sha256, f.generation) for f in job.inputs]
     inputs += [msgspec.structs.replace(one, gone=True) for one in job.gone]
     return PublishedManifest(
@@ -59,6 +63,28 @@ def new_version(facts: DayFacts, job: Make, made: Made, now_ns: int) -> Publishe
         control=made.control,
         carried_hours=tuple(sorted(job.carried)),
     )
+
+
+def _known_to(version: PublishedManifest) -> IntervalSet:
+    """Ids whose trades are in this version's rows; none where too many are missing there to be listed."""
+    known = IntervalSet()
+    listed = sum(last - first + 1 for first, last in version.missing)
+    if version.first_trade_id is not None and version.last_trade_id is not None:
+        if listed == version.missing_ids:
+            known.add_interval(version.first_trade_id, version.last_trade_id)
+        for first, last in version.missing:
+            known.remove(Interval(first, last))
+    return known
+
+
+def stood_before(now: Standing, version: PublishedManifest | None) -> Standing:
+    """What stood when the day began: by what is published now, unless this version knew of a later trade.
+
+    Then days before it were taken out of the bucket since, or can't be used; that is no reason to know less.
+    """
+    if version is None or not version.version or version.before.last is None:
+        return now
+    return version.before if now.last is None or now.last[0] < version.before.last[0] else now
 
 
 def begun(before: PublishedManifest | None, version: PublishedManifest) -> PublishedManifest:
@@ -134,3 +160,27 @@ def hours_that_lost(before: PublishedManifest, now: Mapping[int, BarsHour]) -> l
         if record.trades > (made.trades if (made := now.get(hour)) is not None else 0)
     ]
     return sorted(lost)
+
+
+def hours_worse(before: PublishedManifest, now: Mapping[int, BarsHour]) -> frozenset[int]:
+    """Unix hours that know less than the version before did: fewer trades, or by the same ones fewer seconds or more ids
+    missing. One that got trades is none of them.
+    """
+    return frozenset(
+        hour
+        for hour, record in before.hours.items()
+        if (made := now.get(hour)) is None
+        or (made.trades, made.rows, -made.missing_ids) < (record.trades, record.rows, -record.missing_ids)
+    )
+
+
+def left_out(before: PublishedManifest, job: Make) -> list[int]:
+    """Hours of the day (0..23) of which something new came in that was not used, since other raw of them is gone."""
+    known = {one.path for one in before.inputs}
+    return sorted(
+        {
+            fact.hour
+            for fact in job.inputs
+            if fact.name not in known and Hour(fact.day, fact.hour).start_ns // _HOUR_NS in job.carried
+        }
+    )

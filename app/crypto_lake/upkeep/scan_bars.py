@@ -19,10 +19,14 @@ _HOUR_NS = 3600 * 10**9
 
 @dataclass(frozen=True, slots=True)
 class BarsMade:
-    """`days`: the days of bars that hold something of the file. `missing`: why bars were not made of it, or nothing."""
+    """`days`: the days of bars that hold something of the file. `missing`: why bars were not made of it, or nothing.
+
+    `unused`: lines of it that no bar can be made of (yet): trades of a kind that bars don't use, what can't be read.
+    """
 
     days: tuple[str, ...] = ()
     missing: str = ""
+    unused: int = 0
 
 
 @dataclass
@@ -48,7 +52,7 @@ class SymbolBarsScan:
             self._index[day] = read_raw_index(self.layout, self.exchange, self.symbol, day)
         read_from = _read_as(fact, self._index[day])
         if read_from is None:
-            return BarsMade(missing="the transformation has not read it")
+            return BarsMade(missing="the transformation has not read it: `crypto-lake transform`")
         days: set[str] = set()
         for name, entry in read_from.items():
             for hour in {*entry.trade_hours, *entry.quote_hours}:
@@ -56,9 +60,15 @@ class SymbolBarsScan:
                 manifest = self.manifest(of_hour.day)
                 record = manifest.hours.get(hour) if manifest is not None else None
                 if record is None or not record.key or f"{day}/{name}" not in record.inputs:
-                    return BarsMade(missing=f"bars of {of_hour} were not made of it")
+                    if record is not None and record.refused:
+                        return BarsMade(
+                            missing=f"bars of {of_hour} were not made of it: other raw of that hour is gone from "
+                            "here, so they stand as they are"
+                        )
+                    return BarsMade(missing=f"bars of {of_hour} were not made of it: `crypto-lake transform`")
                 days.add(of_hour.day)
-        return BarsMade(tuple(sorted(days)))
+        unused = sum(entry.unreadable + entry.skipped for entry in read_from.values())
+        return BarsMade(tuple(sorted(days)), unused=unused)
 
 
 def _read_as(fact: RawFact, index: dict[str, RawIndexEntry]) -> dict[str, RawIndexEntry] | None:

@@ -15,16 +15,15 @@ from typing import BinaryIO
 from crypto_lake import __version__
 from crypto_lake.completeness.content import Content, Summary
 from crypto_lake.lake import durable
-from crypto_lake.lake.checksums import Checksummer, Checksums
-from crypto_lake.lake.frames import BadBytes, scan, view
+from crypto_lake.lake.frames import BadBytes, read_frames
 from crypto_lake.lake.layout import Layout, RawFile
 from crypto_lake.lake.manifests import Input, sha256_of
 from crypto_lake.lake.quarantine import Quarantine
 from crypto_lake.lake.raw_manifests import RawManifest, write_raw_manifest
+from crypto_lake.model.checksums import Checksummer, Checksums
 from crypto_lake.upkeep.seal_plan import SealHour
 
 _WRITE_BYTES = 1024 * 1024
-_HASH_BYTES = 1024 * 1024
 
 
 class SealError(OSError):
@@ -109,16 +108,14 @@ def _join(work: Work, joined: Joined, part: RawFile, out: BinaryIO) -> None:
     before = content.summary().usable
     damage: list[Damage] = []
     digest, size = hashlib.sha256(), 0
-    with view(part.path) as buffer:
-        size = len(buffer)
-        for at in range(0, size, _HASH_BYTES):
-            digest.update(buffer[at : at + _HASH_BYTES])
-        for item in scan(buffer):
-            if isinstance(item, BadBytes):
-                damage.append(Damage(part, item))
-            else:
-                out.write(buffer[item.offset : item.offset + item.size])
-                content.add(item.data)
+    for item in read_frames(part.path):
+        digest.update(item.packed)
+        size += item.size
+        if isinstance(item, BadBytes):
+            damage.append(Damage(part, item))
+        else:
+            out.write(item.packed)
+            content.add(item.data)
     work.on_read(size)
     if content.summary().usable == before:
         out.seek(start)
@@ -154,12 +151,11 @@ def attest(work: Work, file: RawFile) -> RawManifest:
 def read_whole(work: Work, path: Path, content: Content) -> tuple[Summary, Checksums]:
     """Every byte of a file, from the disk. Raises SealError at the first that no frame decodes from."""
     sums = Checksummer()
-    with view(path) as buffer:
-        for item in scan(buffer):
-            if isinstance(item, BadBytes):
-                raise SealError(f"{path}, from byte {item.offset} for {item.size}: {item.reason}; left alone")
-            sums.update(buffer[item.offset : item.offset + item.size])
-            content.add(item.data)
+    for item in read_frames(path):
+        if isinstance(item, BadBytes):
+            raise SealError(f"{path}, from byte {item.offset} for {item.size}: {item.reason}; left alone")
+        sums.update(item.packed)
+        content.add(item.data)
     result = sums.result()
     work.on_read(result.bytes)
     return content.summary(), result
@@ -192,12 +188,9 @@ def delete_parts(work: Work, manifest: RawManifest) -> tuple[int, list[tuple[Pat
 def ensure_sound(work: Work, manifest: RawManifest) -> None:
     """Read a sealed hour whole. Raises SealError where it is not what its manifest says."""
     path = work.layout.root / manifest.path
-    sums = Checksummer()
-    with view(path) as buffer:
-        for at in range(0, len(buffer), _HASH_BYTES):
-            sums.update(buffer[at : at + _HASH_BYTES])
+    sha256 = sha256_of(path)
     work.on_read(manifest.bytes)
-    if sums.result().sha256 != manifest.sha256:
+    if sha256 != manifest.sha256:
         raise SealError(
             f"{path} is not what its manifest says; its parts are kept. `crypto-lake verify {path}` tells where; "
             "with the file and its manifest moved away, the next run seals the hour anew from its parts"
@@ -208,12 +201,9 @@ def _put_aside(work: Work, damage: Damage) -> None:
     """Into quarantine, made to last: the part that holds these bytes is deleted next."""
     path, bad = damage.part.path, damage.bad
     origin = str(path.relative_to(work.layout.root))
-    with path.open("rb") as file:
-        file.seek(bad.offset)
-        data = file.read(bad.size)
     name = "-".join(Path(origin).parts[-4:])
     work.quarantine.add_lasting(
-        f"{name}.{bad.offset}.damaged", data, f"no frame decodes ({bad.reason})", origin
+        f"{name}.{bad.offset}.damaged", bad.packed, f"no frame decodes ({bad.reason})", origin
     )
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from crypto_lake.lake import durable, uploads
-from crypto_lake.lake.checksums import measure_bytes
 from crypto_lake.lake.layout import Layout
 from crypto_lake.lake.uploads import UploadRecord
+from crypto_lake.model.checksums import measure_bytes
 from crypto_lake.store import AlreadyThere, Conflict, Created, Declared, Store, Stored, StoreError
 from crypto_lake.upkeep import upload_ledger
 from crypto_lake.upkeep.names import LedgerSegment

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from crypto_lake.completeness.content import Summary
-from crypto_lake.lake.checksums import Checksums
 from crypto_lake.lake.manifests import BarsManifest
 from crypto_lake.lake.raw_manifests import RawManifest
+from crypto_lake.model.checksums import Checksums
 from crypto_lake.upkeep.verify_report import Difference
 
 

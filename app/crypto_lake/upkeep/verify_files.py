@@ -14,10 +14,10 @@ import msgspec
 from crypto_lake.completeness import ledger
 from crypto_lake.completeness.content import Content, knows
 from crypto_lake.completeness.ledger import BrokenLedgerError
-from crypto_lake.lake.checksums import Checksummer, Checksums
-from crypto_lake.lake.frames import BadBytes, read_frames, scan, view
+from crypto_lake.lake.frames import BadBytes, read_frames
 from crypto_lake.lake.manifests import BarsManifest
 from crypto_lake.lake.raw_manifests import decode_raw_manifest
+from crypto_lake.model.checksums import Checksummer, Checksums
 from crypto_lake.model.clock import Hour
 from crypto_lake.upkeep.verify_compare import differs_in_bytes, hour_differences, raw_differences
 from crypto_lake.upkeep.verify_report import Checked, Difference, Item
@@ -64,13 +64,12 @@ def _check_raw(source: Source, item: Item, path: Path, quick: bool) -> Checked:
         return Checked(item, 0, (*_bad_bytes(item, path), *differences))
     sums, make, bad = Checksummer(md5=False), _content_of(item), list[Difference]()
     content = make()
-    with view(path) as buffer:
-        for found in scan(buffer):
-            sums.update(buffer[found.offset : found.offset + found.size])
-            if isinstance(found, BadBytes):
-                bad.append(_bad(item, found))
-            else:
-                content.add(found.data)
+    for found in read_frames(path):
+        sums.update(found.packed)
+        if isinstance(found, BadBytes):
+            bad.append(_bad(item, found))
+        else:
+            content.add(found.data)
     summary = content.summary()
     if manifest is not None:
         differences = raw_differences(item.name, manifest, sums.result(), summary)

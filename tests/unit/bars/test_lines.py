@@ -66,7 +66,7 @@ def same(text: list[bytes]) -> None:
     assert read.lines == one.lines
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(damaged(), min_size=1, max_size=3))
 @example([b"garbage"])
 @example([TRADE, b"garbage", QUOTE])
@@ -108,7 +108,7 @@ MARKET_LINES = st.builds(
 )  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(MARKET_LINES, min_size=1, max_size=8))
 def test_numbers_of_any_width_are_read_straight_and_as_json_they_are_the_same(text: list[bytes]) -> None:
     assert straight.read_straight([line + b"\n" for line in text], TEMPLATE).odd.tolist() == []
@@ -145,3 +145,18 @@ def test_lines_as_the_exchange_writes_them_take_the_fast_way(
 
     monkeypatch.setattr(lines, "parse_each", refuse)
     assert getattr(parse((line + b"\n") * 3, TEMPLATE), kind).height == 3
+
+
+@pytest.mark.faults
+@settings(max_examples=2000, deadline=None)
+@given(st.lists(damaged(), min_size=1, max_size=3))
+def test_both_ways_of_reading_agree_at_length(text: list[bytes]) -> None:
+    same(text)
+
+
+@pytest.mark.faults
+@settings(max_examples=1000, deadline=None)
+@given(st.lists(MARKET_LINES, min_size=1, max_size=8))
+def test_numbers_of_any_width_at_length(text: list[bytes]) -> None:
+    assert straight.read_straight([line + b"\n" for line in text], TEMPLATE).odd.tolist() == []
+    same(text)

@@ -6,9 +6,11 @@ import importlib.util
 import random
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -158,20 +160,13 @@ def made(parts, folder: str, order=None, *, between: bool = False, workers: int 
     return layout
 
 
-common = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-
-
-@common
-@given(markets, st.integers(0, 2**32))
-def test_bars_are_those_of_plain_integers(market: Market, seed: int) -> None:
+def check_bars(market: Market, seed: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         layout = made(parts_of(market, random.Random(seed)), folder)
         assert lake.rows_of(layout) == reference.bars(market.trades, market.quotes)
 
 
-@settings(common, max_examples=25)
-@given(markets, st.integers(0, 2**32))
-def test_the_order_of_files_and_of_lines_changes_no_byte(market: Market, seed: int) -> None:
+def check_order(market: Market, seed: int) -> None:
     rng = random.Random(seed)
     parts = parts_of(market, rng)
     # The same lines under other numbers, shuffled within each part, some of them twice.
@@ -182,9 +177,7 @@ def test_the_order_of_files_and_of_lines_changes_no_byte(market: Market, seed: i
         assert lake.bars_files(first) == lake.bars_files(second)
 
 
-@settings(common, max_examples=25)
-@given(markets, st.integers(0, 2**32))
-def test_runs_after_each_part_end_with_the_bytes_of_one_run(market: Market, seed: int) -> None:
+def check_many_runs(market: Market, seed: int) -> None:
     rng = random.Random(seed)
     parts = parts_of(market, rng)
     order = list(range(len(parts)))
@@ -196,3 +189,33 @@ def test_runs_after_each_part_end_with_the_bytes_of_one_run(market: Market, seed
         again = transform(second, "binance", rebuild=True)
         assert not again.failed
         assert lake.bars_files(first) == lake.bars_files(second)
+
+
+common = settings(deadline=None, suppress_health_check=list(HealthCheck))
+seeds = st.integers(0, 2**32)
+
+
+@settings(common, max_examples=20)
+@given(markets, seeds)
+def test_bars_are_those_of_plain_integers(market: Market, seed: int) -> None:
+    check_bars(market, seed)
+
+
+@settings(common, max_examples=10)
+@given(markets, seeds)
+def test_the_order_of_files_and_of_lines_changes_no_byte(market: Market, seed: int) -> None:
+    check_order(market, seed)
+
+
+@settings(common, max_examples=6)
+@given(markets, seeds)
+def test_runs_after_each_part_end_with_the_bytes_of_one_run(market: Market, seed: int) -> None:
+    check_many_runs(market, seed)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("check", [check_bars, check_order, check_many_runs])
+@settings(common, max_examples=100)
+@given(market=markets, seed=seeds)
+def test_they_hold_at_length(check: Callable[[Market, int], None], market: Market, seed: int) -> None:
+    check(market, seed)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import os
+import random
 from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crypto_lake.lake import frames
 from crypto_lake.lake.frames import BadBytes, Frame, FrameCompressor, end_of_last_frame, read_frames, scan
 
 CONTENTS = st.lists(st.binary(min_size=1, max_size=200), min_size=1, max_size=8)
@@ -56,6 +60,49 @@ def test_garbage_behind_is_told_with_its_place(contents: list[bytes], garbage: b
     assert [item.data for item in good if isinstance(item, Frame)] == contents
     assert isinstance(bad, BadBytes)
     assert (bad.offset, bad.size) == (len(whole), len(garbage))
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("frame"), st.binary(max_size=300)),
+            st.tuples(st.just("garbage"), st.binary(min_size=1, max_size=40)),
+            st.tuples(st.just("cut"), st.binary(min_size=30, max_size=300)),
+        ),
+        max_size=8,
+    ),
+    st.integers(1, 400),
+    st.integers(1, 50),
+)
+def test_a_file_reads_the_same_whatever_its_reads_give(
+    drawn: list[tuple[str, bytes]], block_bytes: int, most: int
+) -> None:
+    class Short(io.BytesIO):
+        """Gives less than it is asked for, as a file may."""
+
+        def read(self, size: int | None = -1, /) -> bytes:
+            return super().read(size if size is None or size < 0 else min(size, most))
+
+    compressor = FrameCompressor()
+    pieces = {"frame": compressor.frame, "garbage": bytes, "cut": lambda data: compressor.frame(data)[:-7]}
+    whole = b"".join(pieces[kind](data) for kind, data in drawn)
+    assert list(frames._stream(Short(whole), block_bytes)) == list(scan(memoryview(whole)))
+
+
+def test_a_disk_that_fails_is_an_error_and_not_the_end_of_the_process(tmp_path: Path) -> None:
+    """A file that is cut while it is read, as one on a failing disk is."""
+    path = tmp_path / "part"
+    data = [bytes([n]) * 100_000 + random.Random(n).randbytes(200_000) for n in range(20)]
+    path.write_bytes(b"".join(frames_of(data)))
+    reading = read_frames(path)
+    assert isinstance(next(reading), Frame)
+    os.truncate(path, 1000)
+    rest = list(reading)
+    whole = [item.data for item in rest if isinstance(item, Frame)]
+    assert whole == data[1 : 1 + len(whole)]
+    assert len(whole) < len(data) - 1, "the cut came after the last read"
+    assert not any(isinstance(item, BadBytes) for item in rest[:-1])
 
 
 def test_files(tmp_path: Path) -> None:

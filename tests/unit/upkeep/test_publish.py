@@ -72,7 +72,7 @@ def check_is_what_one_machine_makes(tmp: Path, seed: int, at_once: bool) -> None
 
 
 @settings(
-    max_examples=3,
+    max_examples=2,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

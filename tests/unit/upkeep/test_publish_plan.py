@@ -229,6 +229,52 @@ def test_an_hour_whose_raw_is_gone_is_carried_over() -> None:
     assert [one.path for one in more.gone] == [WHOLE.raw[0].name]
 
 
+standings = st.builds(
+    lambda last: Standing(last=None if last is None else (last, 9), close=last), st.none() | st.integers(0, 9)
+)
+
+
+@given(standings, standings, st.booleans())
+def test_what_stood_before_a_day_is_never_less_than_its_version_knew(
+    now: Standing, then: Standing, published: bool
+) -> None:
+    version = msgspec.structs.replace(manifest(WHOLE.raw, version=int(published)), before=then)
+    known = publish_version.stood_before(now, version)
+    assert known in ((now, then) if published else (now,))
+    if published and then.last is not None:
+        assert known.last is not None
+        assert known.last[0] >= then.last[0]
+    if now.last is not None and (then.last is None or now.last[0] >= then.last[0]):
+        assert known == now
+    assert publish_version.stood_before(now, None) == now
+
+
+hours = st.builds(
+    lambda trades, rows, missing: BarsHour("", "d", rows, trades, 0, missing_ids=missing),
+    st.integers(0, 2),
+    st.integers(0, 2),
+    st.integers(0, 2),
+)
+
+
+@given(st.dictionaries(st.integers(0, 3), hours), st.dictionaries(st.integers(0, 3), hours))
+def test_an_hour_is_worse_that_knows_less_and_got_no_trade(
+    before: dict[int, BarsHour], now: dict[int, BarsHour]
+) -> None:
+    worse = publish_version.hours_worse(msgspec.structs.replace(manifest(WHOLE.raw), hours=before), now)
+    assert worse <= before.keys()
+    for hour, was in before.items():
+        made = now.get(hour)
+        if made is None or made.trades < was.trades:
+            assert hour in worse
+        elif made.trades > was.trades:
+            assert hour not in worse
+        else:
+            assert (hour in worse) is (
+                made.rows < was.rows or (made.rows == was.rows and made.missing_ids > was.missing_ids)
+            )
+
+
 def test_a_file_is_ours_or_nobody_touches_it() -> None:
     one, two = manifest(WHOLE.raw), manifest(WHOLE.raw, version=2, generation=0)
     coming = publish_version.begun(one, two)

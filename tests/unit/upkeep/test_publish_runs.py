@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +17,27 @@ from crypto_lake.lake.control import Alive, Subscribed
 from crypto_lake.model.clock import Hour
 from crypto_lake.store import Store, Unavailable, measure
 from support import publishing as p
-from support.publishing import DAY, DAY_NS, END_NS, EXCHANGE, HOUR_NS, SECOND_NS, SYMBOL, Line, Machine
+from support.publishing import (
+    DAY,
+    DAY_NS,
+    END_NS,
+    EXCHANGE,
+    HOUR_NS,
+    SECOND_NS,
+    SOON_NS,
+    SYMBOL,
+    Killed,
+    Machine,
+    Tapped,
+    killed,
+    send,
+    span,
+)
 
 NOON_NS = DAY_NS + 12 * HOUR_NS
-SOON_NS = END_NS + 2 * HOUR_NS  # the ledger is closed, the hour after is there
 LATER_NS = END_NS + 49 * HOUR_NS
 BARS = "parquet/binance/BTCUSDT/year=2024/month=08/day=08/bars.parquet"
 MANIFEST = f"manifests/{BARS}.json"
-
-
-def span(first: int, last: int, start_ns: int, step_ns: int = 30 * SECOND_NS) -> list[Line]:
-    """Trades first..last with a quote after each."""
-    lines: list[Line] = []
-    for n in range(last - first + 1):
-        at = start_ns + n * step_ns
-        lines += [p.trade(first + n, at), p.quote(7 * (first + n), at + SECOND_NS)]
-    return lines
 
 
 # 1..20 at noon, 21..40 up to the end of the day, 41..60 from there on.
@@ -48,13 +52,6 @@ def store(tmp_path: Path) -> Iterator[Store]:
     opened = p.bucket(tmp_path / "bucket")
     yield opened
     opened.close()
-
-
-def send(tmp_path: Path, store: Store, name: str, lines: list[Line], now_ns: int = SOON_NS) -> Machine:
-    machine = Machine(tmp_path / name, name)
-    machine.receive(lines)
-    machine.send(store, now_ns)
-    return machine
 
 
 def manifest(store: Store) -> dict[str, Any]:
@@ -323,39 +320,9 @@ def test_local_raw_is_taken_only_where_it_is_the_same(tmp_path: Path, store: Sto
 # Runs that are cut off, and runs that meet
 
 
-class Killed(BaseException):
-    """In place of SIGKILL: nothing of the program runs any more."""
-
-
-@dataclass
-class Tapped:
-    """A store that does something before or after one of its puts."""
-
-    store: Store
-    at: int  # which put, from 1
-    before: Callable[[], None] = lambda: None
-    after: Callable[[], None] = lambda: None
-    names: list[str] = field(default_factory=list[str])
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.store, name)
-
-    def put(self, path: Path, name: str, *args: Any, **options: Any) -> Any:
-        self.names.append(name)
-        mine = len(self.names) == self.at
-        if mine:
-            self.before()
-        result = self.store.put(path, name, *args, **options)
-        if mine:
-            self.after()
-        return result
-
-
-def killed() -> None:
-    raise Killed
-
-
 PUTS = [MANIFEST, BARS, MANIFEST]
+# Before the first put, between two (after one is before the next), and after the last.
+BETWEEN = [(1, False), (2, False), (3, False), (3, True)]
 # Of a first or a second version, and whether other raw comes in meanwhile.
 VARIANTS = [
     pytest.param(2, True),
@@ -364,8 +331,7 @@ VARIANTS = [
 
 
 @pytest.mark.parametrize(("version", "more"), VARIANTS)
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("put", [1, 2, 3])
+@pytest.mark.parametrize(("put", "after"), BETWEEN)
 def test_a_publish_that_is_cut_off_anywhere_is_completed(
     tmp_path: Path, store: Store, version: int, after: bool, put: int, more: bool
 ) -> None:
@@ -398,8 +364,7 @@ def test_a_publish_that_is_cut_off_anywhere_is_completed(
 
 
 @pytest.mark.parametrize(("version", "more"), VARIANTS)
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("put", [1, 2, 3])
+@pytest.mark.parametrize(("put", "after"), BETWEEN)
 def test_of_two_publishers_one_wins_and_the_other_says_so(
     tmp_path: Path, store: Store, version: int, after: bool, put: int, more: bool
 ) -> None:
