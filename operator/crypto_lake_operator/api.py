@@ -257,7 +257,7 @@ class CryptoLakeSpec(Part, frozen=True, kw_only=True):
         Meta(
             min_length=1,
             max_length=2,
-            description="Which streams of each symbol. A change restarts the collectors.",
+            description="Which streams of each symbol. Changed without a restart.",
             extra_json_schema=set_of(),
         ),
     ] = (Stream.TRADE, Stream.BOOK_TICKER)

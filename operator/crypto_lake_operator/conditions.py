@@ -24,6 +24,11 @@ from crypto_lake_operator.report import Report
 DISK_FULL_PERCENT: Final = 97.0
 FULL_SOON_SECONDS: Final = 86400
 LATE_LEAST_SECONDS: Final = 3 * 3600
+NOT_WRITING: Final = {
+    "disk_full": "there is no room on the volume, what comes is let go",
+    "write_errors": "writes to the volume fail, what comes is let go",
+    "not_writing": "what comes does not reach the volume",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +157,12 @@ def why_not_collecting(seen: Seen) -> Verdict | None:
     """Of one collector; None where it collects and writes."""
     pod, report = seen.pod, seen.report
     if report is not None:
-        if reason := report.has("write_errors", "not_writing", "disk_full"):
-            return Verdict("False", Reason.NOT_WRITING, f"{seen.name}: {_said(reason.message, reason.do)}")
-        if reason := report.has("not_subscribed"):
+        if reason := report.has("disk_full") or report.has("write_errors", "not_writing"):
+            # Not its own words, which tell for how long: they would change with each look.
+            said = NOT_WRITING[reason.code]
+            return Verdict("False", Reason.NOT_WRITING, f"{seen.name}: {_said(said, reason.do)}")
+        # A stream that is made good within half a minute is no transition, as it is none for its pod.
+        if (reason := report.has("not_subscribed")) and not report.ready:
             return Verdict(
                 "False", Reason.NOT_SUBSCRIBED, f"{seen.name}: {_said('not all streams are live', reason.do)}"
             )
@@ -234,7 +242,7 @@ def uploaded(lake: CryptoLake, observed: Observed, slots: list[Seen]) -> Verdict
     late = [
         seen.name
         for seen in slots
-        if seen.report and seen.report.uploaded_ns and now_s - seen.report.uploaded_ns / 1e9 > limit_seconds
+        if seen.report and seen.report.upload_ok_ns and now_s - seen.report.upload_ok_ns / 1e9 > limit_seconds
     ]
     if late and not lake.spec.suspend:
         return Verdict(
@@ -246,7 +254,7 @@ def uploaded(lake: CryptoLake, observed: Observed, slots: list[Seen]) -> Verdict
         return Verdict("False", Reason.UPLOAD_LATE, problem)
     if silent := [seen.name for seen in slots if seen.report is None]:
         return Verdict("Unknown", Reason.UNREACHABLE, f"{some(silent)} can't be asked")
-    if waiting := [seen.name for seen in slots if seen.report and not seen.report.uploaded_ns]:
+    if waiting := [seen.name for seen in slots if seen.report and not seen.report.upload_ok_ns]:
         return Verdict("Unknown", Reason.NOT_UPLOADED_YET, f"{some(waiting)}: no upload has ended yet")
     return Verdict("True", Reason.UP_TO_DATE, "the last uploads were read back and agree")
 

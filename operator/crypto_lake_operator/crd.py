@@ -7,12 +7,15 @@ from typing import Any, Final, cast
 import msgspec
 from msgspec import inspect
 
+from crypto_lake import __version__
 from crypto_lake_operator import api
 from crypto_lake_operator.api import CryptoLakeSpec
 from crypto_lake_operator.api_base import Part, Rule
 from crypto_lake_operator.api_status import Status
 
 CRD_NAME: Final = f"{api.PLURAL}.{api.GROUP}"
+# By it `apply-crd` sees that a definition is a newer version's.
+ANNOTATION_VERSION: Final = f"{api.GROUP}/version"
 COLUMNS: Final = (
     ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', "Whether all is as spec wants it."),
     ("Symbols", "integer", ".status.symbols", "Symbols whose streams are live."),
@@ -33,7 +36,11 @@ def crd() -> Schema:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": CRD_NAME, "labels": {"app.kubernetes.io/name": "crypto-lake"}},
+        "metadata": {
+            "name": CRD_NAME,
+            "labels": {"app.kubernetes.io/name": "crypto-lake"},
+            "annotations": {ANNOTATION_VERSION: __version__},
+        },
         "spec": {
             "group": api.GROUP,
             "scope": "Namespaced",

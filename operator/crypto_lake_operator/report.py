@@ -69,7 +69,7 @@ class Report(msgspec.Struct, frozen=True):
     """A collector's /status. None: not told.
 
     pending_bytes: closed files, and the open ones, that are not in the bucket yet.
-    healed_total: gaps that were filled.
+    gaps_healed: gaps that were filled. ready: what /readyz says, which bears with a stream that is lost for a moment.
     """
 
     version: str = ""
@@ -87,6 +87,7 @@ class Report(msgspec.Struct, frozen=True):
     pending_bytes: int | None = None
     last_verified_upload_ns: int | None = None
     gaps_healed: int | None = None
+    ready: bool | None = None
 
     def has(self, *codes: str) -> Reason | None:
         """The first of its reasons with one of these codes."""
@@ -128,6 +129,12 @@ class Report(msgspec.Struct, frozen=True):
         if self.last_verified_upload_ns is not None:
             return self.last_verified_upload_ns
         return self._uploads("last_verified_ns") or 0
+
+    @property
+    def upload_ok_ns(self) -> int:
+        """When an upload last succeeded, also one that found nothing to do; 0: never, or not told."""
+        upload = self.tasks.get("upload")
+        return max(self.uploaded_ns, upload.last_ok_ns if upload else 0)
 
     def _uploads(self, name: str) -> int | None:
         """A figure of the last upload."""

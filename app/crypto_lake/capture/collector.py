@@ -92,7 +92,7 @@ class Collector:
         self._exchange = EXCHANGES[settings.exchange]
         self._clock: Clock = SystemClock()
         self._on_durable = on_durable or (lambda _: None)
-        self._symbols = settings.symbols
+        self._symbols, self._streams = settings.symbols, settings.streams
         self._stopping = asyncio.Event()
         self._reason = ""
         self._failure: BaseException | None = None
@@ -109,9 +109,9 @@ class Collector:
         self._reason = self._reason or reason
         self._stopping.set()
 
-    def set_symbols(self, symbols: Iterable[str]) -> None:
-        """Collect these from now on. Those that stay are not disturbed."""
-        self._symbols = tuple(symbols)
+    def follow(self, symbols: Iterable[str], streams: Iterable[Stream]) -> None:
+        """Collect these streams of these symbols from now on. Those that stay are not disturbed."""
+        self._symbols, self._streams = tuple(symbols), tuple(streams)
         if self._feed is not None and self._intake is not None:
             names = self._stream_names()
             self._intake.add_streams(names)
@@ -216,7 +216,13 @@ class Collector:
             prefix,
         )
         self._probe = ClockProbe(
-            rest, intake, self._clock, every_seconds=settings.clock_probe_seconds, tls=tls, name=PROCESS
+            rest,
+            intake,
+            self._clock,
+            every_seconds=settings.clock_probe_seconds,
+            tls=tls,
+            name=PROCESS,
+            recording=lambda: bool(self._symbols),
         )
         helpers: list[asyncio.Task[Any]] = [
             asyncio.create_task(self._probe.run(), name="clock probe"),
@@ -301,7 +307,7 @@ class Collector:
         self.stop("writing failed")
 
     def _stream_names(self) -> list[str]:
-        return [self._exchange.stream_name(s, kind) for s in self._symbols for kind in self._settings.streams]
+        return [self._exchange.stream_name(s, kind) for s in self._symbols for kind in self._streams]
 
     def snapshot(self) -> CollectorSnapshot:
         """What there is to say now; before `run` has begun, almost nothing."""
@@ -309,7 +315,8 @@ class Collector:
         offset = self._probe.latest if self._probe else None
         intake, writer = self._intake, self._writer
         assert (intake is None) == (writer is None)
-        streams = intake.stream_snapshots(offset.offset_us if offset else 0) if intake else []
+        live = self._feed.acknowledged if self._feed else frozenset[str]()
+        streams = intake.stream_snapshots(offset.offset_us if offset else 0, live) if intake else []
         wanted = set(self._stream_names())
         return CollectorSnapshot(
             version=__version__,
@@ -336,6 +343,7 @@ class Collector:
             )
             if writer and intake
             else Writer.nothing_yet(self._settings.queue_bytes),
+            idle=not self._symbols,
         )
 
 

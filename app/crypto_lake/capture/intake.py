@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 
 from crypto_lake.capture.batch import PROCESS, Batch, Item, Rejected
 from crypto_lake.capture.intake_protocol import Drained
@@ -293,8 +293,8 @@ class StreamIntake:
             self._rejected.append(Rejected(message, reason, connection, received_ns))
 
     # what is told
-    def stream_snapshots(self, offset_us: int) -> list[StreamSnapshot]:
-        """Latency is corrected by `offset_us`, the exchange's clock minus ours."""
+    def stream_snapshots(self, offset_us: int, live: Container[str] = ()) -> list[StreamSnapshot]:
+        """Latency is corrected by `offset_us`, the exchange's clock minus ours. `live`: names of streams."""
         return [
             StreamSnapshot(
                 route.name,
@@ -307,6 +307,7 @@ class StreamIntake:
                 latency_of(route.latencies_us, offset_us),
                 route.lost_messages,
                 route.lost_bytes,
+                route.name in live,
             )
             for route in self._routes.values()
         ]

@@ -255,4 +255,5 @@ def _tell(symbol: _Symbol) -> SymbolSnapshot:
         sum(map(len, missing)),
         fold.holes_total,
         fold.duplicates,
+        max(0, fold.holes_total - len(fold.open_holes)),
     )

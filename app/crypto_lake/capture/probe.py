@@ -6,6 +6,7 @@ import asyncio
 import logging
 import ssl
 import time
+from collections.abc import Callable
 from typing import TypeVar
 
 import aiohttp
@@ -52,7 +53,8 @@ class ClockProbe:
     """Measures, tells the intake, and sleeps. A failed measurement is logged and tried again at the next turn.
 
     With an ExchangeClock the setting is read anew before each measurement, so that a simulator that was
-    restarted or changed its speed is followed.
+    restarted or changed its speed is followed. `recording`: whether a measurement is told the intake, and so written
+    down: of a collector that has no streams, it would date nothing.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class ClockProbe:
         name: str = "probe",
         every_seconds: float = 60.0,
         tls: ssl.SSLContext | None = None,
+        recording: Callable[[], bool] = lambda: True,
     ) -> None:
         self.latest: control.ClockOffset | None = None
         self.failures = 0  # since the start
@@ -73,6 +76,7 @@ class ClockProbe:
         self._name = name
         self._every_seconds = every_seconds
         self._tls = tls
+        self._recording = recording
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -85,7 +89,7 @@ class ClockProbe:
             await asyncio.sleep(self._every_seconds)
 
     async def measure(self) -> control.ClockOffset:
-        """Measure once and tell the intake. Raises ProbeError where no sample could be had."""
+        """Measure once. Raises ProbeError where no sample could be had."""
         if isinstance(self._clock, ExchangeClock):
             self._clock.setting = await read_clock_setting(self._rest, self._tls)
         samples: list[control.ClockOffset] = []
@@ -101,7 +105,8 @@ class ClockProbe:
         if not samples:
             raise failure or ProbeError(f"{self._rest}: no sample")
         self.latest = min(samples, key=lambda sample: sample.round_trip_us)
-        self._intake.event(self._name, self.latest)
+        if self._recording():
+            self._intake.event(self._name, self.latest)
         return self.latest
 
     async def _sample(self, session: aiohttp.ClientSession) -> control.ClockOffset:

@@ -33,6 +33,7 @@ class StreamSnapshot(msgspec.Struct, frozen=True):
     latency: Latency | None
     lost_messages: int = 0  # received and let go, because they could not be written
     lost_bytes: int = 0
+    live: bool | None = None  # acknowledged on a connection that stands; None: an older program does not say
 
 
 class SymbolSnapshot(msgspec.Struct, frozen=True):
@@ -46,6 +47,7 @@ class SymbolSnapshot(msgspec.Struct, frozen=True):
     ids_missing: int  # trades in them
     holes_total: int
     duplicates: int
+    holes_healed: int = 0  # of holes_total, those that were filled
 
 
 class ConnectionSnapshot(msgspec.Struct, frozen=True):
@@ -81,7 +83,20 @@ class WriterSnapshot(msgspec.Struct, frozen=True):
     reserve_bytes: int = 0  # room on the disk that is held for what must be written when it is full
 
 
+class Configuration(msgspec.Struct, frozen=True):
+    """What the collector goes by. `sha256`: of the bytes of the file that is applied, "" where it has none.
+
+    `problem`: why the file as it is now is not applied, or not all of it; "" where it is. `applied_ns`: real time.
+    """
+
+    sha256: str = ""
+    problem: str = ""
+    applied_ns: int = 0
+
+
 class CollectorSnapshot(msgspec.Struct, frozen=True):
+    """`idle`: it has no symbols, and is meant to have none."""
+
     version: str
     collector: str
     exchange: str
@@ -100,3 +115,5 @@ class CollectorSnapshot(msgspec.Struct, frozen=True):
     quarantined: dict[str, int]
     writer: WriterSnapshot
     port: int = -1  # where /metrics and /status are served
+    idle: bool = False
+    configuration: Configuration | None = None  # None: an older program does not say

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def settings_of(config: Config, *, expected_tasks: tuple[str, ...] = ()) -> AlertSettings:
-    """The settings that a configuration means. `expected_tasks`: those that run beside whoever watches."""
+    """The settings that a configuration means. `expected_tasks`: those that whoever watches starts itself."""
     from crypto_lake.model.alerting import effective
     from crypto_lake.watch.alerts_loop import AlertSettings
 
@@ -27,6 +27,7 @@ def settings_of(config: Config, *, expected_tasks: tuple[str, ...] = ()) -> Aler
             alerting.conditions,
             transform_every_minutes=config.transform.every_minutes,
             upload_every_minutes=config.gcs.every_minutes,
+            cleanup_every_minutes=config.retention.every_minutes,
         ),
         webhook_url=alerting.webhook_url,
         webhook_url_file=alerting.webhook_url_file,
@@ -34,7 +35,8 @@ def settings_of(config: Config, *, expected_tasks: tuple[str, ...] = ()) -> Aler
         name=alerting.name,
         repeat_seconds=alerting.repeat_minutes * 60,
         every_seconds=alerting.every_seconds,
-        expected_tasks=expected_tasks,
+        expected_tasks=tuple(dict.fromkeys([*expected_tasks, *alerting.expected_tasks])),
+        disk_limit_bytes=int(config.disk.limit_gb * 1e9),
     )
 
 

@@ -8,26 +8,29 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
 from crypto_lake.cli.common import CommandError, ExitCode, load_settings, setting_options
+from crypto_lake.cli.follow import ConfigFollower, watching
 
 if TYPE_CHECKING:
     from crypto_lake.capture.snapshot import CollectorSnapshot
     from crypto_lake.config.load import Loaded
+    from crypto_lake.config.schema import Config
     from crypto_lake.lake.layout import Layout
+    from crypto_lake.model.market import Stream
+    from crypto_lake.upkeep.pending import Pending, PendingLook
     from crypto_lake.watch.alerts_loop import AlertLoop
+    from crypto_lake.watch.lookout import Lookout, Watched
 
 log = logging.getLogger("crypto_lake.cli.collect")
 
 SNAPSHOT_SECONDS = 2.0
 CONFIG_POLL_SECONDS = 2.0
-# These change while the collector runs; anything else waits for a restart.
-LIVE_SETTINGS = frozenset({"collector.symbols", "collector.idle"})
 
 OnDurable = Callable[[dict[str, int]], None]
 
@@ -38,7 +41,7 @@ class CollectorLike(Protocol):
     async def run(self) -> str: ...
     def stop(self, reason: str) -> None: ...
     def snapshot(self) -> CollectorSnapshot: ...
-    def set_symbols(self, symbols: tuple[str, ...]) -> None: ...
+    def follow(self, symbols: tuple[str, ...], streams: tuple[Stream, ...]) -> None: ...
 
 
 @click.command()
@@ -56,7 +59,7 @@ class CollectorLike(Protocol):
 def command(report_durable: int | None, supervised: bool, **options: Any) -> int:
     """Collect an exchange's streams into raw parts, until SIGTERM or Ctrl-C.
 
-    Symbols may be changed in the configuration file while it runs; SIGHUP reads it at once.
+    Symbols, streams, alerts and more may be changed in the configuration file while it runs; SIGHUP reads it at once.
     """
     from crypto_lake.exchanges import EXCHANGES
     from crypto_lake.lake.layout import Layout
@@ -139,11 +142,24 @@ async def operate(
 
     Nothing that watches may end the collecting: its failures are logged.
     """
+    import msgspec
+
+    from crypto_lake.config.live import waiting
     from crypto_lake.watch.read import write_snapshot
+    from crypto_lake.watch.readiness import Readiness
     from crypto_lake.watch.serve import Server
 
-    config = loaded.config.collector
-    server = Server(collector.snapshot, config.listen, config.port, layout)
+    alerts: AlertLoop | None = None
+    lookout = _lookout(loaded.config, layout, collector.snapshot)
+    follower = ConfigFollower(loaded, reload, _take_over(collector, lambda: alerts, lookout), waiting)
+
+    def taken() -> CollectorSnapshot:
+        return msgspec.structs.replace(
+            collector.snapshot(), port=server.port, configuration=follower.configuration
+        )
+
+    config, readiness = loaded.config.collector, Readiness()
+    server = Server(taken, config.listen, config.port, lookout, readiness)
     hangup = asyncio.Event()
     stopped_by: list[str] = []
 
@@ -158,10 +174,10 @@ async def operate(
         log.info("stopping: %s", name)
         collector.stop(name)
 
-    def take() -> CollectorSnapshot:
-        import msgspec
-
-        return msgspec.structs.replace(collector.snapshot(), port=server.port)
+    async def leave_snapshot() -> None:
+        snapshot = taken()
+        readiness.judge(snapshot)  # so that it knows since when something is missing
+        await asyncio.to_thread(write_snapshot, layout, snapshot)
 
     # On a terminal SIGHUP says that it was closed; to a service, that its configuration has changed.
     on_hangup = stop if sys.stderr.isatty() else lambda _: hangup.set()
@@ -178,22 +194,16 @@ async def operate(
                     await server.start()
                 except OSError as error:
                     log.warning("/metrics and /status are not served: %s", error)
-                follow = ConfigFollower(collector, loaded, reload)
                 beats: list[tuple[float, float, Callable[[], Coroutine[Any, Any, object]], str]] = [
-                    (
-                        SNAPSHOT_SECONDS,
-                        0.0,
-                        lambda: asyncio.to_thread(write_snapshot, layout, take()),
-                        "snapshot",
-                    ),
+                    (SNAPSHOT_SECONDS, 0.0, leave_snapshot, "snapshot"),
                 ]
                 if heartbeat:
-                    beats.append((60.0, 5.0, _heartbeat(layout), "heartbeat"))
+                    beats.append((60.0, 5.0, _heartbeat(layout, lambda: follower.config), "heartbeat"))
                 watchers = [asyncio.create_task(_repeat(*beat)) for beat in beats]
-                watchers.append(asyncio.create_task(follow.forever(hangup)))
+                watchers.append(asyncio.create_task(follower.forever(hangup, lambda: CONFIG_POLL_SECONDS)))
             reason = await running
             with contextlib.suppress(OSError):
-                write_snapshot(layout, take())
+                write_snapshot(layout, taken())
         finally:
             for watcher in watchers:
                 watcher.cancel()
@@ -235,11 +245,11 @@ async def _repeat(
         await asyncio.sleep(every_seconds)
 
 
-def _heartbeat(layout: Layout) -> Callable[[], Coroutine[Any, Any, object]]:
+def _heartbeat(layout: Layout, config: Callable[[], Config]) -> Callable[[], Coroutine[Any, Any, object]]:
     from crypto_lake.watch.heartbeat import HeartbeatWriter
 
     writer = HeartbeatWriter(layout)
-    return lambda: asyncio.to_thread(writer.beat, locked=True)
+    return lambda: asyncio.to_thread(writer.beat, locked=True, limit_bytes=int(config().disk.limit_gb * 1e9))
 
 
 def _alerts(loaded: Loaded, layout: Layout) -> AlertLoop:
@@ -252,53 +262,46 @@ def _alerts(loaded: Loaded, layout: Layout) -> AlertLoop:
     return loop
 
 
-class ConfigFollower:
-    """Takes over what may change while the collector runs, when the file has changed or SIGHUP came."""
+def _watched(config: Config) -> Watched:
+    from crypto_lake.watch.lookout import Watched
 
-    def __init__(self, collector: CollectorLike, loaded: Loaded, reload: Callable[[], Loaded]) -> None:
-        self._collector = collector
-        self._loaded = loaded
-        self._reload = reload
-        self._seen = self._signature()
+    return Watched(config.gcs.store_url, int(config.disk.limit_gb * 1e9))
 
-    def _signature(self) -> tuple[int, int, int] | None:
-        """Of the file behind the name: a mounted ConfigMap is replaced by turning a link."""
-        if self._loaded.file is None:
-            return None
-        try:
-            stat = self._loaded.file.stat()
-        except OSError:
-            return None
-        return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
-    async def forever(self, hangup: asyncio.Event) -> None:
-        while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(hangup.wait(), CONFIG_POLL_SECONDS)
-            asked, now = hangup.is_set(), self._signature()
-            hangup.clear()
-            # A file that is gone is about to be replaced, or a mistake: either way the old one stands.
-            if asked or (now is not None and now != self._seen):
-                self._seen = now
-                self.apply()
+def _lookout(config: Config, layout: Layout, take: Callable[[], CollectorSnapshot]) -> Lookout:
+    from crypto_lake.watch.lookout import Lookout
 
-    def apply(self) -> None:
-        """Read the configuration again. One that is wrong is told and changes nothing."""
-        from crypto_lake.config.load import ConfigError, changed
+    looks: list[PendingLook] = []
 
-        try:
-            new = self._reload()
-            differing = changed(self._loaded.config, new.config)
-            if "collector.symbols" in differing:
-                self._collector.set_symbols(new.config.collector.symbols)
-                log.info("symbols are now %s", ",".join(new.config.collector.symbols))
-        except ConfigError as error:
-            log.error("the changed configuration is not applied: %s", "; ".join(error.problems))
-            return
-        except Exception:
-            log.exception("the changed configuration could not be applied")
-            return
-        waiting = [path for path in differing if path not in LIVE_SETTINGS]
-        if waiting:
-            log.warning("changed, and needs a restart to take effect: %s", ", ".join(waiting))
-        self._loaded = new
+    def pending(url: str) -> Pending:
+        """In a thread. What it needs is loaded where there is a bucket, and then at the first look."""
+        from crypto_lake.upkeep.pending import PendingLook
+
+        if not looks:
+            looks.append(PendingLook(layout))
+        return looks[0].look(url)
+
+    return Lookout(layout, take, _watched(config), pending)
+
+
+def _take_over(
+    collector: CollectorLike, alerts: Callable[[], AlertLoop | None], lookout: Lookout
+) -> Callable[[Config, Sequence[str]], None]:
+    """What changes while the collector runs. The keys are those of config.live."""
+
+    watch = watching(alerts)
+
+    def apply(config: Config, differing: Sequence[str]) -> None:
+        changed = {path.partition(".")[0] for path in differing}
+        if {"collector.symbols", "collector.streams"} & set(differing):
+            collector.follow(config.collector.symbols, config.collector.streams)
+            log.info(
+                "now collecting %s of %s",
+                ",".join(config.collector.streams),
+                ",".join(config.collector.symbols) or "no symbol",
+            )
+        if changed & {"collector", "gcs", "disk"}:
+            lookout.follow(_watched(config))
+        watch(config, differing)
+
+    return apply

@@ -80,6 +80,23 @@ SETTING_FLAGS: tuple[tuple[str, str, str], ...] = (
 )
 
 
+class DurationType(click.ParamType):
+    """Durations as people write them, in seconds; more than nothing."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        from crypto_lake.config.durations import InvalidDurationError, parse_duration
+
+        try:
+            seconds = parse_duration(str(value))
+        except InvalidDurationError as error:
+            self.fail(str(error), param, ctx)
+        if seconds <= 0:
+            self.fail("expected more than nothing", param, ctx)
+        return seconds
+
+
 def setting_options(command: Command) -> Command:
     """Adds --config, --set and the flags of SETTING_FLAGS; the command gets them all as keywords.
 

@@ -9,20 +9,22 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from crypto_lake.cli.common import CommandError, ExitCode, load_settings, setting_options
+from crypto_lake.cli.common import CommandError, DurationType, ExitCode, load_settings, setting_options
+from crypto_lake.cli.follow import ConfigFollower, watching
 from crypto_lake.cli.progress import Display, Rate, counted, display, live_line
-from crypto_lake.cli.run_parts import child_flags, parts_of, simulator_part
+from crypto_lake.cli.run_parts import child_flags, expected_tasks, parts_of, simulator_part, waiting
 from crypto_lake.cli.supervisor import Supervisor, reap_strangers
 
 if TYPE_CHECKING:
     from crypto_lake.config.load import Loaded
+    from crypto_lake.config.schema import Config
     from crypto_lake.lake.layout import Layout
     from crypto_lake.watch.alerts_loop import AlertLoop
     from crypto_lake.watch.status import LakeStatus
@@ -32,27 +34,13 @@ log = logging.getLogger("crypto_lake.cli.run")
 LIVE_SECONDS = 1.0
 DISK_SECONDS, TEST_DISK_SECONDS = 10.0, 2.0
 HEARTBEAT_SECONDS = 60.0
+CONFIG_POLL_SECONDS = 2.0
 SIMULATOR_SECONDS = 60.0  # until it must be ready
-
-
-class _DurationType(click.ParamType):
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        from crypto_lake.config.durations import InvalidDurationError, parse_duration
-
-        try:
-            seconds = parse_duration(str(value))
-        except InvalidDurationError as error:
-            self.fail(str(error), param, ctx)
-        if seconds <= 0:
-            self.fail("expected more than nothing", param, ctx)
-        return seconds
 
 
 @click.command()
 @click.option(
-    "--for", "for_seconds", type=_DurationType(), help="Test mode: run so long, then show the bars. 2m, 90s."
+    "--for", "for_seconds", type=DurationType(), help="Test mode: run so long, then show the bars. 2m, 90s."
 )
 @click.option("--simulate", is_flag=True, help="Collect from a simulated exchange, started on this machine.")
 @click.option("--report-durable", type=int, hidden=True, help="As of `collect`, to which it is handed on.")
@@ -89,6 +77,7 @@ def command(for_seconds: float | None, simulate: bool, report_durable: int | Non
             for_seconds=for_seconds,
             simulate=simulate,
             report_durable=report_durable,
+            reload=lambda: load_settings(options),
         )
         code = asyncio.run(run.run())
     if for_seconds is not None and code == ExitCode.OK:
@@ -107,6 +96,9 @@ class Run:
     for_seconds: float | None
     simulate: bool
     report_durable: int | None = None
+    reload: Callable[[], Loaded] | None = None  # the configuration as it is now; None: it is not followed
+    _config: Config = field(init=False)  # as it is now
+    _hangup: asyncio.Event = field(default_factory=asyncio.Event)
     _simulator_line: asyncio.Future[str] = field(init=False)
     _told: dict[str, str] = field(default_factory=dict)  # reason's code -> message
     _killed: bool = False
@@ -114,10 +106,11 @@ class Run:
 
     async def run(self) -> int:
         """Until the time is over, a signal comes or the collector can't run. Returns the exit code."""
+        self._config = self.loaded.config
         self._simulator_line = asyncio.get_running_loop().create_future()
         self.supervisor = supervisor = Supervisor(self._on_line, self._problem)
         stop = asyncio.Event()
-        watcher: asyncio.Task[None] | None = None
+        watchers: list[asyncio.Task[None]] = []
         with self._signals(stop):
             try:
                 if self.simulate:
@@ -132,9 +125,9 @@ class Run:
                 for part in parts:
                     if not stop.is_set():
                         supervisor.add(part)
-                watcher = asyncio.create_task(self._watch())
                 alerts = self._alerts()
                 alerts.start()
+                watchers = [asyncio.create_task(self._watch()), asyncio.create_task(self._follow(alerts))]
                 code = await self._wait(stop)
                 self._stopping = True
                 await asyncio.to_thread(alerts.stop)  # that the collector ends now is no alert
@@ -154,11 +147,11 @@ class Run:
                 await supervisor.stop("simulator")
             finally:
                 supervisor.kill_all()
-                if watcher is not None:
+                for watcher in watchers:
                     watcher.cancel()
-                    await asyncio.gather(watcher, return_exceptions=True)
+                await asyncio.gather(*watchers, return_exceptions=True)
         with contextlib.suppress(OSError):
-            self._beat_writer().beat(locked=False)
+            self._beat_writer().beat(locked=False, limit_bytes=self._disk_limit_bytes)
         return code
 
     @contextlib.contextmanager
@@ -179,12 +172,29 @@ class Run:
         if sys.stderr.isatty():  # the terminal was closed
             loop.add_signal_handler(signal.SIGHUP, on_stop, "SIGHUP")
         else:  # as a service: read the configuration again
-            loop.add_signal_handler(signal.SIGHUP, self.supervisor.send, "collector", signal.SIGHUP)
+            loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         try:
             yield
         finally:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 loop.remove_signal_handler(number)
+
+    def _hang_up(self) -> None:
+        self.supervisor.send("collector", signal.SIGHUP)
+        self._hangup.set()
+
+    async def _follow(self, alerts: AlertLoop) -> None:
+        """What this process itself goes by, while the file changes; the collector follows it for itself."""
+        if self.reload is None:
+            return
+        watch = watching(lambda: alerts, expected_tasks)
+
+        def take_over(config: Config, differing: Sequence[str]) -> None:
+            self._config = config
+            watch(config, differing)
+
+        follower = ConfigFollower(self.loaded, self.reload, take_over, waiting)
+        await follower.forever(self._hangup, lambda: CONFIG_POLL_SECONDS)
 
     async def _wait(self, stop: asyncio.Event) -> int:
         stopped = asyncio.create_task(stop.wait())
@@ -259,8 +269,8 @@ class Run:
         from crypto_lake.cli.alerts import settings_of
         from crypto_lake.watch.alerts_loop import AlertLoop
 
-        expected = ("transform", "upload") if self.loaded.config.gcs.store_url else ("transform",)
-        return AlertLoop(self.layout, settings_of(self.loaded.config, expected_tasks=expected))
+        config = self.loaded.config
+        return AlertLoop(self.layout, settings_of(config, expected_tasks=expected_tasks(config)))
 
     def _beat_writer(self) -> Any:
         from crypto_lake.watch.heartbeat import HeartbeatWriter
@@ -268,6 +278,10 @@ class Run:
 
         every = self.loaded.config.transform.every_minutes * 60
         return HeartbeatWriter(self.layout, Limits(transform_age_seconds=3 * every))
+
+    @property
+    def _disk_limit_bytes(self) -> int:
+        return int(self._config.disk.limit_gb * 1e9)
 
     async def _watch(self) -> None:
         """The live line, the heartbeat, and as process 1 the orphans. Its failures end nothing."""
@@ -287,7 +301,7 @@ class Run:
             try:
                 now = time.monotonic()
                 if now - disk_at >= (DISK_SECONDS if self.for_seconds is None else TEST_DISK_SECONDS):
-                    disk, disk_at = await asyncio.to_thread(scanner.scan), now
+                    disk, disk_at = await asyncio.to_thread(scanner.scan, self._disk_limit_bytes), now
                 status = judge(observe(self.layout, disk, locked=self._collector_runs()))
                 if status.collector is not None:
                     rate.update(status.collector.messages, status.collector.taken_ns / 1e9)
@@ -295,7 +309,11 @@ class Run:
                 self.shown.live("stopping" if self._stopping else line)
                 if now - beat_at >= HEARTBEAT_SECONDS:
                     beat_at = now
-                    self._tell_changes(await asyncio.to_thread(writer.beat, locked=self._collector_runs()))
+                    self._tell_changes(
+                        await asyncio.to_thread(
+                            writer.beat, locked=self._collector_runs(), limit_bytes=self._disk_limit_bytes
+                        )
+                    )
             except Exception as error:
                 if complaint != str(error):
                     complaint = str(error)

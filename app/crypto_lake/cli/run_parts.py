@@ -57,6 +57,27 @@ def parts_of(
     ]
 
 
+def expected_tasks(config: Config) -> tuple[str, ...]:
+    """Tasks that `run` starts: one of them that never reports is late."""
+    parts = {part.name for part in _upkeep_parts(config, [])}
+    names = (("uploader", "upload"), ("cleaner", "cleanup"))
+    return ("transform", *(task for part, task in names if part in parts))
+
+
+def waiting(started: Config, now: Config) -> list[str]:
+    """Keys that have changed and by which parts are started, so that they wait for `run` itself to be started again.
+
+    Pure. What of the collector's own settings waits, it tells itself.
+    """
+    from crypto_lake.config.load import Loaded, changed
+
+    before, after = (parts_of(Loaded(config, {}, None), [], test_mode=False) for config in (started, now))
+    if before == after:
+        return []
+    sections = ("data", "transform", "gcs", "retention")
+    return [path for path in changed(started, now) if path.partition(".")[0] in sections]
+
+
 def _upkeep_parts(config: Config, flags: list[str]) -> list[Part]:
     """What moves finished hours on; not in test mode, which is over before an hour is. One after the other: `cleanup`
     and `transform` share a lock, and what was uploaded may go."""

@@ -10,7 +10,8 @@ import click
 from crypto_lake.cli.common import CommandError, ExitCode, load_settings, output_option, setting_options
 
 if TYPE_CHECKING:
-    from crypto_lake.watch.status import LakeStatus
+    from crypto_lake.lake.layout import Layout
+    from crypto_lake.watch.status import LakeStatus, Observation
 
 
 @click.command()
@@ -28,18 +29,41 @@ def command(output: str, **options: Any) -> int:
     from crypto_lake.watch.read import observe
     from crypto_lake.watch.status import judge
 
-    layout = Layout(Path(load_settings(options).config.data))
+    config = load_settings(options).config
+    layout = Layout(Path(config.data))
     if not layout.root.is_dir():
         raise CommandError(
             f"there is no data directory {layout.root}; name it by --data, or start a lake there with 'crypto-lake run'",
             ExitCode.UNAVAILABLE,
         )
-    status = judge(observe(layout, DiskScanner(layout).scan()))
+    seen = observe(layout, DiskScanner(layout).scan(int(config.disk.limit_gb * 1e9)))
+    status = judge(_with_uploads(seen, layout, config.gcs.store_url))
     if output == "json":
         click.echo(msgspec.json.format(msgspec.json.encode(status), indent=2).decode())
     else:
         click.echo("\n".join(text(status)))
     return {"ok": ExitCode.OK, "degraded": ExitCode.GAPS, "down": ExitCode.UNAVAILABLE}[status.health]
+
+
+def _with_uploads(seen: Observation, layout: Layout, url: str) -> Observation:
+    """What the bucket does not have yet, where there is one."""
+    if not url:
+        return seen
+    import msgspec
+
+    from crypto_lake.upkeep.pending import PendingLook
+
+    upload = seen.tasks.get("upload")
+    verified = upload.figures.get("last_verified_ns", 0) if upload else 0
+    try:
+        pending_bytes = PendingLook(layout).look(url).bytes
+    except (OSError, ValueError):  # not ours to read, or to name: not known
+        pending_bytes = None
+    return msgspec.structs.replace(
+        seen,
+        pending_bytes=pending_bytes,
+        last_verified_upload_ns=verified if isinstance(verified, int) else 0,
+    )
 
 
 def text(status: LakeStatus) -> list[str]:
@@ -92,6 +116,11 @@ def text(status: LakeStatus) -> list[str]:
         f"bars        {disk.parquet_rows:,} rows in {disk.parquet_files:,} files, {size(disk.parquet_bytes)}"
         + (f", written {bars_at}" if bars_at else "")
     )
+    if status.pending_bytes is not None:
+        verified = utc((status.last_verified_upload_ns or 0) / 1e9) or "never"
+        lines.append(f"upload      {size(status.pending_bytes)} not in the bucket; last verified {verified}")
+    if status.configuration is not None and status.configuration.problem:
+        lines.append(f"config      not applied: {status.configuration.problem}")
     lines.append(
         f"disk        {size(disk.lake_bytes)} by the lake; {size(disk.free_bytes)} free, {disk.used_percent:.0f}% used"
     )

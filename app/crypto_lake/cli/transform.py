@@ -19,11 +19,12 @@ from crypto_lake.cli.common import (
     output_option,
 )
 from crypto_lake.cli.progress import counted
-from crypto_lake.cli.selection import check_selection, day_option, existing_lake, lake_clock, symbol_option
+from crypto_lake.cli.selection import check_selection, clock_of, day_option, existing_lake, symbol_option
 
 if TYPE_CHECKING:
     from crypto_lake.bars.report import TransformReport
     from crypto_lake.lake.layout import Layout
+    from crypto_lake.model.clock import Clock
 
 
 @click.command()
@@ -74,8 +75,9 @@ def command(
     config = load_settings(options | {"data": data}).config
     layout = existing_lake(Path(config.data))
     names = [exchange] if exchange is not None else [n for n in layout.exchanges() if n in EXCHANGES]
+    clock = clock_of(config, layout)
     arguments: dict[str, Any] = {
-        "clock": lake_clock(layout),
+        "clock": clock,
         "symbols": symbols or None,
         "days": days or None,
         "rebuild": rebuild,
@@ -95,7 +97,7 @@ def command(
         if not reports and not full:
             click.echo(f"{layout.root}: no raw yet")
     if seal:
-        _seal(layout, symbols, days, told=output != "json")
+        _seal(layout, clock, symbols, days, told=output != "json")
     if full:
         raise CommandError(full, ExitCode.UNAVAILABLE)
     if failed:
@@ -128,11 +130,13 @@ def _figures(reports: list[TransformReport]) -> dict[str, Any]:
     }
 
 
-def _seal(layout: Layout, symbols: tuple[str, ...], days: tuple[str, ...], *, told: bool) -> None:
+def _seal(
+    layout: Layout, clock: Clock, symbols: tuple[str, ...], days: tuple[str, ...], *, told: bool
+) -> None:
     """After the bars, not before: the parts are known then, and sealing them makes nothing to be read again."""
     from crypto_lake.upkeep.seal import compact
 
-    report = compact(layout, clock=lake_clock(layout), symbols=symbols or None, days=days or None)
+    report = compact(layout, clock=clock, symbols=symbols or None, days=days or None)
     if told and report.hours_sealed:
         click.echo(
             f"{counted(report.hours_sealed, 'hour')} sealed from {counted(report.parts_sealed, 'part')}"

@@ -34,6 +34,7 @@ from crypto_lake.cli.progress import counted, size
 
 if TYPE_CHECKING:
     from crypto_lake.lake.layout import Layout
+    from crypto_lake.model.clock import Clock
     from crypto_lake.store import Store
     from crypto_lake.upkeep.upload import Settings
     from crypto_lake.upkeep.upload_report import Refused, UploadReport
@@ -62,6 +63,7 @@ def command(dry_run: bool, bandwidth_mb_per_s: float | None, output: str, **opti
     """
     import msgspec
 
+    from crypto_lake.cli.selection import clock_of
     from crypto_lake.upkeep.upload import Settings
 
     config = load_settings(options).config
@@ -73,7 +75,8 @@ def command(dry_run: bool, bandwidth_mb_per_s: float | None, output: str, **opti
         log_to_file(config, layout)
     limit = config.gcs.bandwidth_mb_per_s if bandwidth_mb_per_s is None else bandwidth_mb_per_s
     with stopping() as stop:
-        report = _upload(layout, store, Settings(config.gcs.workers, limit * 1e6), dry_run, stop)
+        settings = Settings(config.gcs.workers, limit * 1e6)
+        report = _upload(layout, store, clock_of(config, layout), settings, dry_run, stop)
         store.close()
     if output == "json":
         click.echo(msgspec.json.encode(report).decode())
@@ -107,9 +110,8 @@ def stopping() -> Generator[threading.Event]:
 
 
 def _upload(
-    layout: Layout, store: Store, settings: Settings, dry_run: bool, stop: threading.Event
+    layout: Layout, store: Store, clock: Clock, settings: Settings, dry_run: bool, stop: threading.Event
 ) -> UploadReport:
-    from crypto_lake.cli.selection import lake_clock
     from crypto_lake.upkeep.upload import Progress, upload
 
     with TransferShown("uploading", live=sys.stderr.isatty() and not dry_run) as bar:
@@ -126,7 +128,7 @@ def _upload(
             return upload(
                 layout,
                 store,
-                clock=lake_clock(layout),
+                clock=clock,
                 settings=settings,
                 dry_run=dry_run,
                 stop=stop,

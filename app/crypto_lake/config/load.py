@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,11 +38,15 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A configuration, the origin of each of its leaves, and the file it was read from, where there was one."""
+    """A configuration, the origin of each of its leaves, and the file it was read from, where there was one.
+
+    `sha256`: of the bytes of that file, in hex.
+    """
 
     config: Config
     origins: Mapping[str, Origin]
     file: Path | None
+    sha256: str = ""
 
 
 def load(
@@ -54,8 +59,11 @@ def load(
     """
     path = file if file is not None else Path(DEFAULT_FILE)
     layers: list[Layer] = []
+    sha256 = ""
     try:
-        layers.append(read_yaml(path.read_text(encoding="utf-8"), str(path)))
+        read = path.read_bytes()
+        sha256 = hashlib.sha256(read).hexdigest()
+        layers.append(read_yaml(read.decode("utf-8"), str(path)))
     except FileNotFoundError:
         if file is not None:
             raise ConfigError([f"there is no configuration file {file}"]) from None
@@ -67,7 +75,7 @@ def load(
     layers.append(read_environment(environment))
     layers.append(read_flags(flags or {}))
     config, origins = merge(layers)
-    return Loaded(config, origins, path)
+    return Loaded(config, origins, path, sha256)
 
 
 def merge(layers: Sequence[Layer]) -> tuple[Config, dict[str, Origin]]:

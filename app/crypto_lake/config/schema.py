@@ -124,6 +124,8 @@ class AlertingConfig(Section, frozen=True):
     repeat_minutes: Positive = 60.0  # at most one message so often for each condition and subject
     every_seconds: Annotated[float, Meta(ge=0.1)] = 15.0
     conditions: tuple[Condition, ...] = ()
+    # Tasks that are started beside a collector, as by cron: one that never reports is late, too. `run` knows its own.
+    expected_tasks: tuple[Literal["transform", "upload", "cleanup"], ...] = ()
 
 
 class LoggingConfig(Section, frozen=True):

@@ -76,6 +76,7 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
             Rule("upload_failed", 2, "times", "warning", "uploads that failed in a row: {}"),
             Rule("upload_late", 180, "minutes", "warning", "no upload succeeded for {} min"),
             Rule("publish_failed", 2, "times", "warning", "publications that failed in a row: {}"),
+            Rule("cleanup_late", 180, "minutes", "warning", "no clean-up succeeded for {} min"),
             Rule("cleanup_failed", 2, "times", "warning", "clean-ups that failed in a row: {}"),
             Rule("quarantine", 10, "an hour", "warning", "{} or more messages were put aside in an hour"),
             Rule("clock_offset", 1, "seconds", "warning", "this machine's clock is off by more than {} s"),
@@ -128,16 +129,22 @@ def problems(entries: Iterable[Entry]) -> list[str]:
 
 
 def effective(
-    entries: Iterable[Entry], *, transform_every_minutes: float, upload_every_minutes: float
+    entries: Iterable[Entry],
+    *,
+    transform_every_minutes: float,
+    upload_every_minutes: float,
+    cleanup_every_minutes: float,
 ) -> dict[str, Rule]:
     """All rules with what the entries change. A condition that no entry names keeps its default and is on.
 
-    transform_late and upload_late without a limit of their own are three times the interval of their task.
+    transform_late, upload_late and cleanup_late without a limit of their own are three times the interval of their
+    task.
     """
     rules = dict(RULES)
     for type_, minutes in (
         ("transform_late", transform_every_minutes),
         ("upload_late", upload_every_minutes),
+        ("cleanup_late", cleanup_every_minutes),
     ):
         rules[type_] = replace(rules[type_], limit=3 * minutes)
     for entry in entries:

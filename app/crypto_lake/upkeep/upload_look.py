@@ -18,11 +18,15 @@ from crypto_lake.upkeep.upload_plan import DayFacts, Upload
 def look(layout: Layout, url: str, doubted: frozenset[str]) -> Iterator[DayFacts]:
     """Every symbol's day, the oldest first."""
     for at in scan.symbol_days(layout):
-        raw = scan.raw_facts(layout, at)
-        records = uploads.read(layout, at.exchange, at.symbol, at.day, url)
-        sealed = [fact.path for fact in raw if fact.seal is not None]
-        sizes = {path: _size(layout.manifest(layout.root / path)) for path in sealed}
-        yield DayFacts(raw, records, sizes, doubted)
+        yield day_facts(layout, at, url, doubted)
+
+
+def day_facts(layout: Layout, at: scan.SymbolDay, url: str, doubted: frozenset[str]) -> DayFacts:
+    raw = scan.raw_facts(layout, at)
+    records = uploads.read(layout, at.exchange, at.symbol, at.day, url)
+    sealed = [fact.path for fact in raw if fact.seal is not None]
+    sizes = {path: _size(layout.manifest(layout.root / path)) for path in sealed}
+    return DayFacts(raw, records, sizes, doubted)
 
 
 def _size(path: Path) -> int:

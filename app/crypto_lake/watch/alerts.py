@@ -8,15 +8,14 @@ while the webhook was down is told when it is up again, as resolved.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal
 
 import msgspec
 
+from crypto_lake.model.alert_message import MessageState
 from crypto_lake.model.market import NS_PER_SECOND
 from crypto_lake.watch.conditions import Alert, ConditionState
 
 SCHEMA = 1
-MessageState = Literal["firing", "resolved", "test"]
 
 FIRST_BACKOFF_SECONDS = 5.0
 LAST_BACKOFF_SECONDS = 300.0

@@ -30,7 +30,7 @@ from crypto_lake.watch.alerts_file import alerts_path, read_alerts
 from crypto_lake.watch.conditions import evaluate
 from crypto_lake.watch.conditions_look import Look
 from crypto_lake.watch.conditions_memory import disk_full_in_seconds
-from crypto_lake.watch.disk import space_of
+from crypto_lake.watch.disk import usage_of
 from crypto_lake.watch.read import observe
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,7 @@ class AlertSettings:
     repeat_seconds: float = 3600.0
     every_seconds: float = 15.0
     expected_tasks: tuple[str, ...] = ()
+    disk_limit_bytes: int = 0
 
     @property
     def has_webhook(self) -> bool:
@@ -98,6 +99,10 @@ class AlertLoop:
         self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
         self._thread.start()
 
+    def follow(self, settings: AlertSettings) -> None:
+        """Go by these from the next look on."""
+        self._settings = settings
+
     def stop(self) -> None:
         """Tell nothing more. It waits a moment for a message on its way; the thread ends with the process anyway."""
         self._stopping.set()
@@ -140,7 +145,7 @@ class AlertLoop:
     def step(self, now_ns: int) -> AlertsState:
         """One look: judge, tell what is due, keep what a restart must know. `now_ns`: real time."""
         offset, entries, last = read_quarantine(self._layout.quarantine / "index.jsonl", self._state)
-        seen = observe(self._layout, space_of(self._layout.root))
+        seen = observe(self._layout, usage_of(self._layout.root, self._settings.disk_limit_bytes))
         look = Look(seen, now_ns, self._settings.expected_tasks, entries, last)
         firing, conditions = evaluate(
             look,
@@ -154,7 +159,7 @@ class AlertLoop:
             updated_ns=now_ns,
             conditions=conditions,
             quarantine_offset=offset,
-            disk_full_in_seconds=disk_full_in_seconds(conditions.memory.disk, seen.disk.free_bytes),
+            disk_full_in_seconds=disk_full_in_seconds(conditions.memory.disk, seen.disk.room_bytes),
         )
         if self._settings.has_webhook:
             notices, deliveries = alerts.decide(

@@ -22,6 +22,7 @@ from crypto_lake.watch.conditions_memory import (
     disk_full_in_seconds,
 )
 from crypto_lake.watch.conditions_silence import data_gap
+from crypto_lake.watch.disk import DiskFigures
 from crypto_lake.watch.status import duration, judge
 
 Check = Callable[[Look, Rule, Memory, frozenset[str]], list[Finding] | None]
@@ -115,9 +116,9 @@ def disk_usage(look: Look, rule: Rule, memory: Memory, firing: frozenset[str]) -
     if not disk.total_bytes:
         return None
     found: list[Finding] = []
-    free = f"{disk.free_bytes / 1e9:.1f} GB are free"
+    free = f"{disk.room_bytes / 1e9:.1f} GB are free"
     for subject, used, said in (
-        ("", disk.used_percent, f"the disk is {disk.used_percent:.0f}% full, {free}"),
+        ("", disk.used_percent, f"{_filling(disk)} is {disk.used_percent:.0f}% full, {free}"),
         (
             "inodes",
             disk.used_inodes_percent,
@@ -138,16 +139,22 @@ def disk_usage(look: Look, rule: Rule, memory: Memory, firing: frozenset[str]) -
     return found
 
 
+def _filling(disk: DiskFigures) -> str:
+    return (
+        "the lake's part of the disk (`disk.limit_gb`)" if disk.room_bytes < disk.free_bytes else "the disk"
+    )
+
+
 def disk_full_in(look: Look, rule: Rule, memory: Memory, firing: frozenset[str]) -> list[Finding] | None:
     disk = look.seen.disk
-    seconds = disk_full_in_seconds(memory.disk, disk.free_bytes)
+    seconds = disk_full_in_seconds(memory.disk, disk.room_bytes)
     if seconds is None or seconds > rule.limit * 3600 * (1.2 if firing else 1.0):
         return []
     return [
         Finding(
             "",
-            f"at the rate of the last hours the disk is full in {duration(seconds)} "
-            f"({disk.free_bytes / 1e9:.1f} GB are free, {look.seen.data}). Enlarge the volume, or shorten "
+            f"at the rate of the last hours {_filling(disk)} is full in {duration(seconds)} "
+            f"({disk.room_bytes / 1e9:.1f} GB are free, {look.seen.data}). Enlarge the volume, or shorten "
             "`retention.raw`.",
             rule.severity,
             details={"full_in_seconds": round(seconds), "free_bytes": disk.free_bytes},
@@ -254,7 +261,7 @@ def task_late(
     # Of one that never succeeded: since somebody looks.
     since_ns = last_ok_ns or memory.watching_since_ns
     late_seconds = (look.now_ns - since_ns) / NS_PER_SECOND
-    if late_seconds <= rule.limit * 60:
+    if look.now_ns - max(since_ns, memory.resumed_ns) <= rule.limit * MINUTE_NS:
         return []
     name, meaning = _TASKS[task]
     said = "has never succeeded" if not last_ok_ns else f"last succeeded {duration(late_seconds)} ago"
@@ -296,6 +303,6 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "clock_offset": clock_offset,
         "quarantine": quarantine,
         **{f"{task}_failed": partial(task_failed, task=task) for task in _TASKS},
-        **{f"{task}_late": partial(task_late, task=task) for task in ("transform", "upload")},
+        **{f"{task}_late": partial(task_late, task=task) for task in ("transform", "upload", "cleanup")},
     }
 )

@@ -14,6 +14,7 @@ HOUR_NS = 3600 * NS_PER_SECOND
 _MINUTE_NS = 60 * NS_PER_SECOND
 DISK_SAMPLE_NS = 5 * _MINUTE_NS
 DISK_WINDOW_NS = 6 * HOUR_NS
+RESUMED_AFTER_NS = 10 * _MINUTE_NS
 DISK_LEAST_NS = HOUR_NS // 2  # less than that tells a burst, not a rate
 
 
@@ -35,9 +36,13 @@ class Memory(msgspec.Struct, frozen=True):
 
     ids_missing: what each symbol missed at the last look; increases in it, in the quarantine (`quarantine`) and in
     failed writes (`write_errors`) are kept for an hour.
+    looked_ns: the last look. resumed_ns: the first one after nobody had looked for a while, 0 where that never was: a
+    lake that was off, or suspended, is not late with what it could not do.
     """
 
     watching_since_ns: int = 0
+    looked_ns: int = 0
+    resumed_ns: int = 0
     collector_started_ns: int = 0
     first_seen: dict[str, int] = {}
     ids_missing: dict[str, int] = {}
@@ -79,6 +84,10 @@ def remember(memory: Memory, look: Look) -> Memory:
     return msgspec.structs.replace(
         memory,
         watching_since_ns=memory.watching_since_ns or now_ns,
+        looked_ns=now_ns,
+        resumed_ns=now_ns
+        if memory.looked_ns and now_ns - memory.looked_ns > RESUMED_AFTER_NS
+        else min(memory.resumed_ns, now_ns),
         increases=_merged(increases, grown, now_ns),
         disk=_disk_samples(memory.disk, look),
     )
@@ -113,12 +122,12 @@ def _disk_samples(samples: Sequence[DiskSample], look: Look) -> tuple[DiskSample
     # After a clock that was set back what lies ahead is of no use.
     kept = [one for one in samples if look.now_ns - DISK_WINDOW_NS <= one.at_ns <= look.now_ns]
     if disk.total_bytes and (not kept or look.now_ns - kept[-1].at_ns >= DISK_SAMPLE_NS):
-        kept.append(DiskSample(look.now_ns, disk.total_bytes - disk.free_bytes))
+        kept.append(DiskSample(look.now_ns, disk.filled_bytes))
     return tuple(kept)
 
 
-def disk_full_in_seconds(samples: Sequence[DiskSample], free_bytes: int) -> float | None:
-    """When the free space is used up at the rate of the last six hours; None: never at that rate, or too soon to say.
+def disk_full_in_seconds(samples: Sequence[DiskSample], room_bytes: int) -> float | None:
+    """When the room that is left is used up at the rate of the last six hours; None: never at that rate, or too soon to say.
 
     The rate is the slope of a line through the samples (least squares), so that what is deleted now and then counts
     by what it frees, not by when.
@@ -126,7 +135,7 @@ def disk_full_in_seconds(samples: Sequence[DiskSample], free_bytes: int) -> floa
     if len(samples) < 3 or samples[-1].at_ns - samples[0].at_ns < DISK_LEAST_NS:
         return None
     bytes_per_second = _slope([((s.at_ns - samples[0].at_ns) / 1e9, s.used_bytes) for s in samples])
-    return free_bytes / bytes_per_second if bytes_per_second > 0 else None
+    return room_bytes / bytes_per_second if bytes_per_second > 0 else None
 
 
 def _slope(points: Iterable[tuple[float, float]]) -> float:

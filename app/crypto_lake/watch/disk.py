@@ -15,6 +15,8 @@ class DiskFigures(msgspec.Struct, frozen=True):
     """Sizes of the lake's files and of the file system below them.
 
     `parquet_rows` is taken from the manifests; files without a readable one are in `parquet_files_uncounted`.
+    `limit_bytes`: what this lake may take of a disk that it shares (`disk.limit_gb`); 0: all of it.
+    `used_percent`: of the file system, by whomever, or of that limit by the lake: whichever is more.
     """
 
     raw_files: int
@@ -30,15 +32,27 @@ class DiskFigures(msgspec.Struct, frozen=True):
     free_bytes: int
     total_inodes: int = 0  # 0: the file system has no such limit
     free_inodes: int = 0
+    limit_bytes: int = 0
+    used_percent: float = 0.0  # this and the next are computed, whatever is given
+    used_inodes_percent: float = 0.0
+
+    def __post_init__(self) -> None:
+        of_disk = 1 - self.free_bytes / self.total_bytes if self.total_bytes else 0.0
+        of_limit = self.lake_bytes / self.limit_bytes if self.limit_bytes else 0.0
+        of_inodes = 1 - self.free_inodes / self.total_inodes if self.total_inodes else 0.0
+        msgspec.structs.force_setattr(self, "used_percent", 100.0 * max(of_disk, of_limit))
+        msgspec.structs.force_setattr(self, "used_inodes_percent", 100.0 * of_inodes)
 
     @property
-    def used_percent(self) -> float:
-        """Of the file system, by whomever."""
-        return 100.0 * (1 - self.free_bytes / self.total_bytes) if self.total_bytes else 0.0
+    def room_bytes(self) -> int:
+        """What may still be written: to the end of the disk, or of the limit."""
+        left = max(0, self.limit_bytes - self.lake_bytes) if self.limit_bytes else self.free_bytes
+        return min(self.free_bytes, left)
 
     @property
-    def used_inodes_percent(self) -> float:
-        return 100.0 * (1 - self.free_inodes / self.total_inodes) if self.total_inodes else 0.0
+    def filled_bytes(self) -> int:
+        """What grows until there is no room: what the lake takes where it has a limit, else what is used of the disk."""
+        return self.lake_bytes if self.limit_bytes else self.total_bytes - self.free_bytes
 
 
 NOTHING = DiskFigures(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
@@ -59,6 +73,20 @@ def space_of(root: Path) -> DiskFigures:
     )
 
 
+def usage_of(root: Path, limit_bytes: int = 0) -> DiskFigures:
+    """As `space_of`; where the lake has a limit of its own, also what its files take up, for which all are looked at."""
+    space = space_of(root)
+    if not limit_bytes:
+        return space
+    lake_bytes = 0
+    for _, entry in _files(root):
+        try:
+            lake_bytes += entry.stat(follow_symlinks=False).st_size
+        except OSError:
+            continue  # gone meanwhile
+    return msgspec.structs.replace(space, lake_bytes=lake_bytes, limit_bytes=limit_bytes)
+
+
 class _Rows(msgspec.Struct):
     rows: int
 
@@ -70,8 +98,8 @@ class DiskScanner:
         self._layout = layout
         self._rows: dict[str, tuple[int, int, int]] = {}  # manifest -> (mtime, size, rows)
 
-    def scan(self) -> DiskFigures:
-        """The figures now. Files that come and go while it looks are counted or not, as it happens."""
+    def scan(self, limit_bytes: int = 0) -> DiskFigures:
+        """The figures now. `limit_bytes`: what the lake may take, 0: all. Files that come and go while it looks are counted or not, as it happens."""
         root = self._layout.root
         raw_files = raw_open = raw_bytes = parquet_files = parquet_bytes = rows = uncounted = last_bars_ns = 0
         lake_bytes = 0
@@ -107,6 +135,7 @@ class DiskScanner:
             free_bytes=space.free_bytes,
             total_inodes=space.total_inodes,
             free_inodes=space.free_inodes,
+            limit_bytes=limit_bytes,
         )
 
     def _rows_of(self, bars: Path) -> int | None:

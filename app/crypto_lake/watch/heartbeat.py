@@ -116,9 +116,13 @@ class HeartbeatWriter:
         self._limits = limits
         self._scanner = DiskScanner(layout)
 
-    def beat(self, *, locked: bool | None = None) -> LakeStatus:
-        """Write both files and return what they say. Raises OSError where they can't be written."""
-        status = judge(observe(self._layout, self._scanner.scan(), locked=locked), self._limits)
+    def beat(self, *, locked: bool | None = None, limit_bytes: int = 0) -> LakeStatus:
+        """Write both files and return what they say. `limit_bytes`: what the lake may take of its disk, 0: all.
+
+        Raises OSError where they can't be written.
+        """
+        disk = self._scanner.scan(limit_bytes)
+        status = judge(observe(self._layout, disk, locked=locked), self._limits)
         folder: Path = self._layout.health
         durable.write_fleeting(folder / "heartbeat.json", msgspec.json.encode(heartbeat(status)) + b"\n")
         durable.write_fleeting(folder / "health.md", markdown(status).encode())

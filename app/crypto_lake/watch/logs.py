@@ -156,6 +156,15 @@ def set_up(
     return problem
 
 
+def set_levels(*, console: str, file: str) -> None:
+    """Other levels for what `set_up` made; nothing where it made none."""
+    ours = [handler for handler in logging.getLogger().handlers if handler.get_name() == OURS]
+    for handler in ours:
+        handler.setLevel(file if isinstance(handler, SharedRotatingFileHandler) else console)
+    if ours:
+        logging.getLogger(OURS).setLevel(min(handler.level for handler in ours))
+
+
 def shut_down() -> None:
     """Close and take away what `set_up` made."""
     root = logging.getLogger()

@@ -1,4 +1,4 @@
-"""A collector's snapshot as Prometheus metrics, made when they are scraped: nothing is counted twice.
+"""A collector's snapshot as Prometheus metrics, made when they are scraped: nothing is counted twice. Pure.
 
 Labels are exchange, symbol and stream, and the outcomes and states of connections: sets that are bounded by the
 configuration and the program. Every series is there from the start, at zero.
@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from crypto_lake.capture.outcome import Reason
 from crypto_lake.capture.snapshot import CollectorSnapshot, StreamSnapshot, SymbolSnapshot, WriterSnapshot
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 CONNECTION_STATES = ("connecting", "subscribing", "live", "closing")
 
 # name, help, value; `_total` is added to counters.
@@ -30,6 +27,7 @@ _STREAM_COUNTERS: tuple[tuple[str, str, Callable[[StreamSnapshot], float]], ...]
     ("stream_lost_bytes", "Bytes of these messages.", lambda s: s.lost_bytes),
 )
 _STREAM_GAUGES: tuple[tuple[str, str, Callable[[StreamSnapshot], float]], ...] = (
+    ("stream_live", "1 while it is subscribed on a connection that stands.", lambda s: float(bool(s.live))),
     (
         "stream_last_received_timestamp_seconds",
         "When the last message came, by the lake's clock; 0: none yet.",
@@ -64,6 +62,7 @@ _SYMBOL_COUNTERS: tuple[tuple[str, str, Callable[[SymbolSnapshot], float]], ...]
 )
 _SYMBOL_GAUGES: tuple[tuple[str, str, Callable[[SymbolSnapshot], float]], ...] = (
     ("gaps_open", "Gaps in the trade ids that are known and not filled.", lambda s: s.holes_open),
+    ("gaps_healed", "Gaps found since the start that were filled.", lambda s: s.holes_healed),
     ("missing_trades", "Trades in the open gaps.", lambda s: s.ids_missing),
     ("last_trade_id", "Greatest trade id received; 0: none yet.", lambda s: s.last_id),
     ("durable_trade_id", "Greatest trade id on the disk, fsynced; 0: none yet.", lambda s: s.durable_id),
@@ -135,6 +134,18 @@ def families(snapshot: CollectorSnapshot) -> Iterator[Metric]:
         "Round trip of that measurement.",
         (snapshot.clock_round_trip_us or 0) / 1e6,
     )
+    yield single("idle", "1 while it has no symbols, and is meant to have none.", float(snapshot.idle))
+    configuration = snapshot.configuration
+    yield single(
+        "configuration_applied",
+        "1 while it goes by its file as it is; 0: that is wrong, or needs a restart (/status says why).",
+        float(configuration is None or not configuration.problem),
+    )
+    yield single(
+        "configuration_applied_timestamp_seconds",
+        "When the configuration was last read and taken over.",
+        configuration.applied_ns / 1e9 if configuration else 0.0,
+    )
     stream_labels = ["exchange", "symbol", "stream"]
     for name, text, value in _STREAM_COUNTERS:
         rows = [([exchange, s.symbol, s.kind], value(s)) for s in snapshot.streams]
@@ -204,36 +215,3 @@ def counter_of(name: str, text: str, labels: list[str], rows: Rows) -> Metric:
     for values, number in rows:
         family.add_metric(values, number)
     return family
-
-
-class SnapshotMetrics(Collector):
-    """Takes a snapshot at each scrape, and what `more` gives."""
-
-    def __init__(
-        self, take: Callable[[], CollectorSnapshot], more: Callable[[], Iterator[Metric]] | None = None
-    ) -> None:
-        self._take = take
-        self._more = more
-
-    def collect(self) -> Iterator[Metric]:
-        yield from families(self._take())
-        if self._more is not None:
-            yield from self._more()
-
-    def describe(self) -> list[Metric]:
-        return []  # else registering would take a snapshot before there is one
-
-
-def registry_of(
-    take: Callable[[], CollectorSnapshot], more: Callable[[], Iterator[Metric]] | None = None
-) -> CollectorRegistry:
-    """A registry with the snapshot's metrics, what `more` gives, and the process's (CPU, memory, open files)."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(SnapshotMetrics(take, more))
-    ProcessCollector(registry=registry)
-    return registry
-
-
-def render(registry: CollectorRegistry) -> bytes:
-    """The text format that every Prometheus reads."""
-    return generate_latest(registry)

@@ -1,4 +1,4 @@
-"""What the processes of a lake left in `state/` as metrics: alerts, and the tasks' last runs."""
+"""What is seen around a collector as metrics: alerts, the tasks' last runs, the disk, uploads. Pure."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Iterator
 
 from prometheus_client.core import Metric
 
-from crypto_lake.lake import tasks
-from crypto_lake.lake.layout import Layout
+from crypto_lake.capture.snapshot import CollectorSnapshot
+from crypto_lake.lake.tasks import TASKS
 from crypto_lake.model.alerting import RULES
-from crypto_lake.watch.alerts_file import read_alerts
+from crypto_lake.watch.lookout import Around
 from crypto_lake.watch.metrics import counter_of, gauge_of, single
 
 
-def state_families(layout: Layout) -> Iterator[Metric]:
+def state_families(around: Around, snapshot: CollectorSnapshot) -> Iterator[Metric]:
     """Every series is there from the start, at zero: the types of conditions and the tasks are known."""
-    alerts, _ = read_alerts(layout)
+    alerts = around.files.alerts
     firing = Counter(alert.type for alert in alerts.firing)
     yield gauge_of(
         "alerts_firing",
@@ -41,7 +41,47 @@ def state_families(layout: Layout) -> Iterator[Metric]:
         "When the disk is full at the rate of the last hours; +Inf: never, or not known yet.",
         float("inf") if alerts.disk_full_in_seconds is None else alerts.disk_full_in_seconds,
     )
-    reports = tasks.read(layout)
+    yield from _disk(around)
+    yield from _uploads(around, snapshot)
+    yield from _tasks(around)
+
+
+def _disk(around: Around) -> Iterator[Metric]:
+    disk = around.disk
+    yield single("disk_size_bytes", "Of the file system with the data.", disk.total_bytes)
+    yield single("disk_free_bytes", "Free on it, for a user who is not root.", disk.free_bytes)
+    yield single(
+        "disk_used_ratio",
+        "0 to 1: used of the file system, or by the lake of its limit, whichever is more.",
+        disk.used_percent / 100,
+    )
+    yield single(
+        "disk_inodes_used_ratio",
+        "0 to 1; 0 also where the file system has no such limit.",
+        disk.used_inodes_percent / 100,
+    )
+    yield single("disk_limit_bytes", "What the lake may take (disk.limit_gb); 0: all.", disk.limit_bytes)
+
+
+def _uploads(around: Around, snapshot: CollectorSnapshot) -> Iterator[Metric]:
+    has_bucket = bool(around.watched.bucket)
+    yield single("bucket_configured", "1 where there is a bucket.", float(has_bucket))
+    pending = around.pending_bytes(snapshot)
+    # A figure that is not known is no 0: nothing but 0 says that all is in the bucket.
+    yield single(
+        "upload_pending_bytes",
+        "What is not verified in the bucket yet, open files included; NaN: not known. 0 without a bucket.",
+        (float("nan") if pending is None else pending) if has_bucket else 0.0,
+    )
+    yield single(
+        "upload_last_verified_timestamp_seconds",
+        "When an object was last read back from the bucket; 0: never.",
+        (around.last_verified_upload_ns or 0) / 1e9,
+    )
+
+
+def _tasks(around: Around) -> Iterator[Metric]:
+    reports = around.files.tasks
     for name, text, value in (
         (
             "task_last_ok_timestamp_seconds",
@@ -53,7 +93,12 @@ def state_families(layout: Layout) -> Iterator[Metric]:
             "When the task last started; 0: never.",
             lambda r: r.started_ns / 1e9,
         ),
+        (
+            "task_last_duration_seconds",
+            "How long its last run took; 0: it runs, or died.",
+            lambda r: max(0.0, (r.ended_ns - r.started_ns) / 1e9) if r.ended_ns else 0.0,
+        ),
         ("task_consecutive_failures", "How often in a row the task has failed.", lambda r: r.failures),
     ):
-        rows = [([task], value(reports[task]) if task in reports else 0.0) for task in tasks.TASKS]
+        rows = [([task], value(reports[task]) if task in reports else 0.0) for task in TASKS]
         yield gauge_of(name, text, ["task"], rows)

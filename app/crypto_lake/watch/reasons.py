@@ -24,6 +24,8 @@ WHAT_TO_DO: Mapping[str, str] = MappingProxyType(
         "not_subscribed": "`crypto-lake doctor` looks at network, DNS and firewall; it reconnects by itself",
         "write_errors": "look at free space (`df`, `df -i`) and `dmesg`",
         "not_writing": "`crypto-lake doctor` measures the disk; `dmesg` tells of errors",
+        "disk_full": "enlarge the volume or shorten `retention.raw`; `crypto-lake cleanup --explain` tells what may go",
+        "configuration": "mend the file, or restart the collector where it says so",
         "queue": "a faster disk, or one of its own",
         "clock_offset": "set the clock by NTP (`timedatectl`, `chronyc tracking`)",
         "gaps": "the ledger (ledger/) names each trade by its id, and why it is missing",
@@ -41,6 +43,7 @@ CONDITION_OF: Mapping[str, str] = MappingProxyType(
         "stale": "collector_down",
         "no_status": "collector_down",
         "write_errors": "not_writing",
+        "disk_full": "not_writing",
         "gaps": "holes",
         "disk": "disk_usage",
     }

@@ -10,9 +10,17 @@ from typing import Any, Literal
 
 import msgspec
 
-from crypto_lake.capture.snapshot import CollectorSnapshot
+from crypto_lake.capture.snapshot import CollectorSnapshot, Configuration
 from crypto_lake.lake.tasks import TaskReport
+from crypto_lake.model.alert_message import duration
 from crypto_lake.model.alerting import Severity
+from crypto_lake.watch.collector_status import (
+    CollectorStatus,
+    SymbolStatus,
+    collector_status,
+    streams_live,
+    symbol_statuses,
+)
 from crypto_lake.watch.disk import DiskFigures
 from crypto_lake.watch.reasons import CONDITION_OF, WHAT_TO_DO, Reason
 
@@ -42,47 +50,6 @@ class Limits(msgspec.Struct, frozen=True):
     transform_age_seconds: float | None = None  # None: not judged
 
 
-class CollectorStatus(msgspec.Struct, frozen=True):
-    """What the collector said last. `age_seconds`: how long ago, in real time."""
-
-    running: bool
-    age_seconds: float
-    version: str
-    name: str
-    exchange: str
-    pid: int
-    port: int
-    started_ns: int
-    taken_ns: int
-    symbols: int
-    streams: int
-    streams_live: int
-    connections_live: int
-    messages: int
-    bytes: int
-    reconnects: int
-    latency_p50_ms: float | None  # the worst stream's, of the last minute
-    latency_p95_ms: float | None
-    clock_offset_us: int | None
-    holes_open: int
-    ids_missing: int
-    quarantined: int
-    fsync_interval_ms: float
-    receive_to_durable_p99_ms: float
-
-
-class SymbolStatus(msgspec.Struct, frozen=True):
-    symbol: str
-    messages: int
-    last_id: int
-    durable_id: int
-    last_trade_time_us: int
-    holes_open: int
-    ids_missing: int
-    last_trade_age_seconds: float | None = None  # by the lake's clock, when the collector last reported
-    lag_p95_ms: float | None = None  # receipt minus exchange time, of the last minute
-
-
 class LakeStatus(msgspec.Struct, frozen=True):
     """`transform` is the transformer's own last report, as it wrote it; None where there is none."""
 
@@ -99,6 +66,12 @@ class LakeStatus(msgspec.Struct, frozen=True):
     tasks: dict[str, TaskReport] = {}  # each task's last report
     alerts: list[AlertStatus] = []  # what fires, as of the last look of whoever watches
     disk_full_in_seconds: float | None = None  # at the rate of the last hours; None: never, or not known yet
+    gaps_healed: int = 0  # gaps that were filled
+    pending_bytes: int | None = (
+        None  # what is not verified in the bucket yet; None: no bucket, or nobody looked
+    )
+    last_verified_upload_ns: int | None = None  # real time; 0: never; None: no bucket
+    configuration: Configuration | None = None  # the collector's
 
 
 class Observation(msgspec.Struct, frozen=True):
@@ -120,6 +93,8 @@ class Observation(msgspec.Struct, frozen=True):
     tasks: dict[str, TaskReport] = {}
     alerts: tuple[AlertStatus, ...] = ()
     disk_full_in_seconds: float | None = None
+    pending_bytes: int | None = None
+    last_verified_upload_ns: int | None = None
 
 
 def judge(seen: Observation, limits: Limits = Limits()) -> LakeStatus:  # noqa: B008  # it is frozen
@@ -132,7 +107,7 @@ def judge(seen: Observation, limits: Limits = Limits()) -> LakeStatus:  # noqa: 
             reasons += running_reasons(snapshot, limits)
         reasons += _gap_reasons(snapshot)
     if seen.disk.used_percent >= limits.disk_used_percent:
-        free_gb = seen.disk.free_bytes / 1e9
+        free_gb = seen.disk.room_bytes / 1e9
         reasons.append(
             Reason("disk", f"the disk is {seen.disk.used_percent:.0f}% full, {free_gb:.1f} GB are free")
         )
@@ -156,14 +131,20 @@ def judge(seen: Observation, limits: Limits = Limits()) -> LakeStatus:  # noqa: 
         health="down" if down else "degraded" if reasons else "ok",
         reasons=_with_what_to_do(reasons),
         data=seen.data,
-        collector=None if snapshot is None else _collector(snapshot, seen, running=not down),
-        symbols=[] if snapshot is None else _symbols(snapshot),
+        collector=None
+        if snapshot is None
+        else collector_status(snapshot, seen.snapshot_age_seconds, running=not down),
+        symbols=[] if snapshot is None else symbol_statuses(snapshot),
         transform=seen.transform,
         transform_age_seconds=age,
         disk=seen.disk,
         tasks=seen.tasks,
         alerts=list(seen.alerts),
         disk_full_in_seconds=seen.disk_full_in_seconds,
+        gaps_healed=0 if snapshot is None else sum(symbol.holes_healed for symbol in snapshot.symbols),
+        pending_bytes=seen.pending_bytes,
+        last_verified_upload_ns=seen.last_verified_upload_ns,
+        configuration=None if snapshot is None else snapshot.configuration,
     )
 
 
@@ -198,9 +179,14 @@ def running_reasons(snapshot: CollectorSnapshot, limits: Limits = Limits()) -> l
     """Why a collector that runs is not well: subscriptions, writing, queue, clock. Also what /readyz goes by."""
     reasons: list[Reason] = []
     live = streams_live(snapshot)
-    if live < len(snapshot.streams) or not snapshot.streams:
+    if not snapshot.idle and (live < len(snapshot.streams) or not snapshot.streams):
         reasons.append(Reason("not_subscribed", f"{live} of {len(snapshot.streams)} streams are live"))
     reasons += _writing_reasons(snapshot, limits)
+    configuration = snapshot.configuration
+    if configuration is not None and configuration.problem:
+        reasons.append(
+            Reason("configuration", f"the changed configuration is not applied: {configuration.problem}")
+        )
     offset = snapshot.clock_offset_us
     if offset is not None and abs(offset) > limits.clock_offset_seconds * 1e6:
         reasons.append(
@@ -224,6 +210,8 @@ def _writing_reasons(snapshot: CollectorSnapshot, limits: Limits) -> list[Reason
         what = "the disk is full" if writer.trouble == "disk_full" else "writing fails"
         lost = f"; {writer.lost_messages:,} messages were let go" if writer.lost_messages else ""
         reasons.append(Reason("write_errors", f"{what} for {seconds:.0f} s now: {writer.last_error}{lost}"))
+        if writer.trouble == "disk_full":
+            reasons.append(Reason("disk_full", "there is no room on the disk: what comes is let go"))
     # By the lake's clock, which may run faster than real time. What has no speed has no such limit.
     newest_ns = max((stream.last_received_ns for stream in snapshot.streams), default=0)
     behind_seconds = (newest_ns - max(writer.last_fsync_ns, snapshot.started_ns)) / 1e9
@@ -251,69 +239,6 @@ def _gap_reasons(snapshot: CollectorSnapshot) -> list[Reason]:
     return [Reason("gaps", f"{trades} missing in {gaps} ({names})")]
 
 
-def streams_live(snapshot: CollectorSnapshot) -> int:
-    """Streams on live connections. While one connection takes over from another both have them."""
-    live = sum(connection.streams for connection in snapshot.connections if connection.state == "live")
-    return min(live, len(snapshot.streams))
-
-
-def _collector(snapshot: CollectorSnapshot, seen: Observation, *, running: bool) -> CollectorStatus:
-    latencies = [stream.latency for stream in snapshot.streams if stream.latency is not None]
-    return CollectorStatus(
-        running=running,
-        age_seconds=round(seen.snapshot_age_seconds, 1),
-        version=snapshot.version,
-        name=snapshot.collector,
-        exchange=snapshot.exchange,
-        pid=snapshot.pid,
-        port=snapshot.port,
-        started_ns=snapshot.started_ns,
-        taken_ns=snapshot.taken_ns,
-        symbols=len(snapshot.symbols),
-        streams=len(snapshot.streams),
-        streams_live=streams_live(snapshot),
-        connections_live=sum(connection.state == "live" for connection in snapshot.connections),
-        messages=sum(stream.messages for stream in snapshot.streams),
-        bytes=sum(stream.bytes for stream in snapshot.streams),
-        reconnects=snapshot.reconnects,
-        latency_p50_ms=max((latency.p50_ms for latency in latencies), default=None),
-        latency_p95_ms=max((latency.p95_ms for latency in latencies), default=None),
-        clock_offset_us=snapshot.clock_offset_us,
-        holes_open=sum(symbol.holes_open for symbol in snapshot.symbols),
-        ids_missing=sum(symbol.ids_missing for symbol in snapshot.symbols),
-        quarantined=sum(snapshot.quarantined.values()),
-        fsync_interval_ms=snapshot.writer.fsync_interval_ms,
-        receive_to_durable_p99_ms=snapshot.writer.receive_to_durable_p99_ms,
-    )
-
-
-def _symbols(snapshot: CollectorSnapshot) -> list[SymbolStatus]:
-    messages: dict[str, int] = {}
-    lags_ms: dict[str, float] = {}
-    for stream in snapshot.streams:
-        messages[stream.symbol] = messages.get(stream.symbol, 0) + stream.messages
-        if stream.latency is not None:
-            lags_ms[stream.symbol] = max(stream.latency.p95_ms, lags_ms.get(stream.symbol, 0.0))
-    return [
-        SymbolStatus(
-            symbol=symbol.symbol,
-            messages=messages.get(symbol.symbol, 0),
-            last_id=symbol.last_id,
-            durable_id=symbol.durable_id,
-            last_trade_time_us=symbol.last_trade_time_us,
-            holes_open=symbol.holes_open,
-            ids_missing=symbol.ids_missing,
-            last_trade_age_seconds=round(
-                max(0.0, snapshot.taken_ns / 1e9 - symbol.last_trade_time_us / 1e6), 1
-            )
-            if symbol.last_trade_time_us
-            else None,
-            lag_p95_ms=lags_ms.get(symbol.symbol),
-        )
-        for symbol in snapshot.symbols
-    ]
-
-
 def transform_figures(report: Mapping[str, Any] | None) -> dict[str, Any]:
     """The plain figures of a transformer's report, whatever else it holds: what can be printed on a line each."""
     return {
@@ -321,17 +246,6 @@ def transform_figures(report: Mapping[str, Any] | None) -> dict[str, Any]:
         for key, value in (report or {}).items()
         if isinstance(value, int | float | str) and value not in ("", None)
     }
-
-
-def duration(seconds: float) -> str:
-    """`90 s`, `12 min`, `5 h`, `3 d`."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 2 * 3600:
-        return f"{seconds / 60:.0f} min"
-    if seconds < 48 * 3600:
-        return f"{seconds / 3600:.0f} h"
-    return f"{seconds / 86400:.0f} d"
 
 
 def _ago(seconds: float) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Final, cast
 import yaml
 
 from crypto_lake.config.durations import parse_duration
+from crypto_lake.config.live import is_taken_over
 from crypto_lake_operator import cron, naming, quantity
 from crypto_lake_operator.api import CryptoLakeSpec
 from crypto_lake_operator.naming import Slot
@@ -18,12 +19,9 @@ from crypto_lake_operator.render import defaults
 from crypto_lake_operator.render.context import DATA_FOLDER, HTTP_PORT, WEBHOOK_FOLDER, Context, hash_of
 
 HEADER: Final = "# Made by crypto-lake-operator of the CryptoLake; what is changed here is put back.\n"
-# What a collector takes over while it runs. tests/unit/operator compares this with the collector's own list.
-LIVE: Final = frozenset({"collector.symbols", "collector.idle"})
-# What a collector's process does not look at: the tasks read it anew each time. `transform.every_minutes` is not among
-# them: by it the collector tells when a transformation is late.
-OF_TASKS: Final = frozenset({"transform.memory_mb", "retention", "gcs"})
 LEAST_TRANSFORM_MB: Final = 200
+# When a task is late: after three of its periods, but not before so many minutes.
+LATE_LEAST_MINUTES: Final = {"transform": 15, "upload": 180, "cleanup": 180}
 
 
 def collector_file(context: Context, slot: Slot) -> str:
@@ -102,14 +100,17 @@ def _alerting(context: Context, slot: Slot) -> dict[str, Any]:
         {"type": "data_gap", "threshold_minutes": parse_duration(alerts.gap) / 60},
         {"type": "disk_usage", "threshold": float(alerts.disk.removesuffix("%"))},
     ]
-    if context.spec.bucket:
-        period_minutes = cron.longest_period_minutes(context.spec.schedules.upload)
-        conditions.append({"type": "upload_late", "threshold_minutes": float(max(180, 3 * period_minutes))})
+    tasks = ["transform", "upload", "cleanup"] if context.spec.bucket else ["transform", "cleanup"]
+    for task in tasks:
+        period_minutes = cron.longest_period_minutes(getattr(context.spec.schedules, task))
+        late_minutes = max(LATE_LEAST_MINUTES[task], 3 * period_minutes)
+        conditions.append({"type": f"{task}_late", "threshold_minutes": float(late_minutes)})
     return {
         "webhook_url_file": f"{WEBHOOK_FOLDER}/url" if alerts.webhook_secret_ref else None,
         "name": f"{metadata.namespace}/{metadata.name} {slot}",
         "repeat_minutes": parse_duration(alerts.repeat) / 60,
         "conditions": conditions,
+        "expected_tasks": tasks,
     }
 
 
@@ -143,7 +144,7 @@ def restart_hash(settings: dict[str, Any]) -> str:
         kept: dict[str, Any] = {}
         for key, value in section.items():
             path = f"{prefix}{key}"
-            if path not in LIVE | OF_TASKS:
+            if not is_taken_over(path):
                 kept[key] = (
                     pruned(cast("dict[str, Any]", value), path + ".") if isinstance(value, dict) else value
                 )

@@ -73,9 +73,7 @@ def _set(context: Context, replica: str) -> Manifest:
 
 def _settings_hash(context: Context, replica: str) -> str:
     """Of what needs a restart: the same for all pods of a set, whose files differ in their symbols alone."""
-    settings = settings_of(context, Slot(replica, 0))
-    name = settings["alerting"].pop("name")
-    return hash_of([restart_hash(settings), name.rpartition(" ")[0]])
+    return hash_of(restart_hash(settings_of(context, Slot(replica, 0))))
 
 
 def _pod(context: Context, replica: str) -> pods.Pod:

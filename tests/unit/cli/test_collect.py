@@ -38,6 +38,7 @@ class FakeCollector:
     ends: BaseException | str | None = None
     stopped_by: list[str] = field(default_factory=list)
     symbols: list[tuple[str, ...]] = field(default_factory=list)
+    streams: list[tuple[str, ...]] = field(default_factory=list)
     stop_event: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> str:
@@ -55,8 +56,9 @@ class FakeCollector:
     def snapshot(self) -> CollectorSnapshot:
         return snapshot()
 
-    def set_symbols(self, symbols: tuple[str, ...]) -> None:
+    def follow(self, symbols: tuple[str, ...], streams: tuple[str, ...]) -> None:
         self.symbols.append(symbols)
+        self.streams.append(streams)
 
 
 @pytest.fixture(autouse=True)

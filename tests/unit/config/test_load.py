@@ -63,6 +63,7 @@ GOOD: dict[str, str] = {
     "alerting.repeat_minutes": "30",
     "alerting.every_seconds": "5",
     "alerting.conditions": '[{"type":"quarantine","threshold":1}]',
+    "alerting.expected_tasks": "transform,cleanup",
     "logging.console": "debug",
     "logging.file": "ERROR",
     "logging.file_bytes": "1000",

@@ -84,9 +84,17 @@ def test_a_lake_at_rest_is_ready_and_its_figures_are_there() -> None:
     assert read_status(msgspec.to_builtins(found)) == found
 
 
+UPLOADED_NOW = {"upload": Task(ok=True, last_ok_ns=int(NOW.timestamp() * 1e9))}
 OTHER_REPORTS: list[tuple[dict[str, Any], str, tuple[str, str]]] = [
     ({"reasons": (Said("not_subscribed"),)}, "Collecting", ("False", "NotSubscribed")),
     ({"reasons": (Said("not_subscribed"),)}, "Ready", ("False", "NotSubscribed")),
+    ({"reasons": (Said("not_subscribed"),), "ready": True}, "Collecting", ("True", "AllLive")),
+    ({"reasons": (Said("not_subscribed"),), "ready": False}, "Collecting", ("False", "NotSubscribed")),
+    (
+        {"reasons": (Said("write_errors"), Said("disk_full")), "ready": False},
+        "Ready",
+        ("False", "NotWriting"),
+    ),
     ({"reasons": (Said("write_errors", "3 writes failed"),)}, "Collecting", ("False", "NotWriting")),
     ({"symbols": (Symbol("BTCUSDT", holes_open=1, ids_missing=4),)}, "Complete", ("False", "GapsOpen")),
     ({"symbols": (Symbol("BTCUSDT", holes_open=1, ids_missing=4),)}, "Ready", ("True", "AllLive")),
@@ -97,6 +105,9 @@ OTHER_REPORTS: list[tuple[dict[str, Any], str, tuple[str, str]]] = [
     ({"tasks": {"upload": Task(failures=1, problem="no bucket")}}, "Uploaded", ("False", "UploadFailing")),
     ({"last_verified_upload_ns": 10**18}, "Uploaded", ("False", "UploadLate")),
     ({"last_verified_upload_ns": 0}, "Uploaded", ("Unknown", "NotUploadedYet")),
+    # An upload that finds nothing to do verifies nothing anew, and is not late for that.
+    ({"last_verified_upload_ns": 10**18, "tasks": UPLOADED_NOW}, "Uploaded", ("True", "UpToDate")),
+    ({"last_verified_upload_ns": 0, "tasks": UPLOADED_NOW}, "Uploaded", ("True", "UpToDate")),
 ]
 
 
@@ -130,6 +141,20 @@ def test_a_collector_that_does_not_answer_is_unknown_where_its_pod_runs(
     assert told(found, "Ready") == expected
     assert told(found, "Complete") == ("Unknown", "Unreachable")
     assert found.collectors == "0/1"
+
+
+def test_what_a_condition_says_of_a_full_disk_stands_still() -> None:
+    wanted = lake(**SPEC)
+    rest = observed_at_rest(wanted)
+    said = [
+        status(wanted, saying(rest, reasons=(Said("write_errors", f"for {n} s now"),))).condition(
+            "Collecting"
+        )
+        for n in (1, 2)
+    ]
+    assert said[0] == said[1]
+    assert said[0] is not None
+    assert said[0].message == "lake-a-0: writes to the volume fail, what comes is let go"
 
 
 def test_one_copy_of_a_shard_is_enough_to_collect_and_not_to_be_ready() -> None:

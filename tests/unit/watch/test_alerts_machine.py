@@ -53,7 +53,7 @@ class Alerting(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.layout = Layout(Path(self.folder.name))
         self.patches = pytest.MonkeyPatch()
-        self.patches.setattr(alerts_loop, "space_of", lambda _: self.disk)
+        self.patches.setattr(alerts_loop, "usage_of", lambda *_: self.disk)
         self.patches.setattr(alerts_loop, "send", self.send)
         self.patches.setattr(alerts_loop.durable, "write", self.keep)
         self.now_ns = START_NS
@@ -147,7 +147,7 @@ def test_a_clock_that_was_set_back_silences_nothing_for_longer(
 ) -> None:
     sent: list[str] = []
     full = msgspec.structs.replace(NOTHING, total_bytes=100, free_bytes=1)
-    monkeypatch.setattr(alerts_loop, "space_of", lambda _: full)
+    monkeypatch.setattr(alerts_loop, "usage_of", lambda *_: full)
 
     def send(notice: Notice, *_: Any) -> Answer:
         sent.append(notice.state)

@@ -48,7 +48,9 @@ class Watch:
     """Looks one after the other, as the loop makes them."""
 
     def __init__(self, *changed: Condition) -> None:
-        self.rules = effective(changed, transform_every_minutes=60, upload_every_minutes=60)
+        self.rules = effective(
+            changed, transform_every_minutes=60, upload_every_minutes=60, cleanup_every_minutes=60
+        )
         self.state = ConditionState()
 
     def see(self, one: Look) -> dict[str, Alert]:
@@ -263,6 +265,11 @@ def test_the_disk_is_judged_by_bytes_and_inodes_and_does_not_flap() -> None:
     assert used(77) == {}
     assert used(96)["disk_usage"].severity == "critical"
     assert list(used(10, inodes=99)) == ["disk_usage:inodes"]
+    # What the lake may take of a disk that it shares counts as its disk.
+    shared = msgspec.structs.replace(ROOMY, free_bytes=900, lake_bytes=81, limit_bytes=100)
+    fired = Watch().settled(look(snapshot(), disk=shared), 30)
+    assert list(fired) == ["disk_usage"]
+    assert "disk.limit_gb`) is 81% full, 0.0 GB are free" in fired["disk_usage"].message
 
 
 @given(
@@ -304,6 +311,16 @@ def test_the_disk_will_be_full() -> None:
     assert "full in 8 h" in fired["disk_full_in"].message
 
 
+def test_the_lakes_part_of_a_disk_will_be_full() -> None:
+    watch = Watch()
+    fired: dict[str, Alert] = {}
+    for minutes in range(0, 45, 5):
+        disk = msgspec.structs.replace(ROOMY, free_bytes=900, lake_bytes=10 + minutes, limit_bytes=200)
+        fired = watch.see(look(snapshot(), NOW_NS + minutes * MINUTE, disk=disk))
+    assert list(fired) == ["disk_full_in"]
+    assert "disk.limit_gb`) is full in 2 h" in fired["disk_full_in"].message
+
+
 def test_tasks_that_fail_or_do_not_come() -> None:
     hour_ago = NOW_NS - 60 * MINUTE
 
@@ -321,15 +338,30 @@ def test_tasks_that_fail_or_do_not_come() -> None:
     assert fired("upload", **failed, failures=1, figures={"conflicts": 2}) == ["upload_failed"]
     assert fired("upload", ok=True, last_ok_ns=NOW_NS - 181 * MINUTE) == ["upload_late"]
     assert fired("transform", ok=True, last_ok_ns=NOW_NS - 181 * MINUTE) == ["transform_late"]
+    assert fired("cleanup", ok=True, last_ok_ns=NOW_NS - 181 * MINUTE) == ["cleanup_late"]
+    assert fired("verify", ok=True, last_ok_ns=NOW_NS - 10**6 * MINUTE) == []
     # A report of the transformer itself, where nobody brackets it.
     assert list(Watch().see(look(snapshot(), transform={"failed": {"X": "why"}}, transform_age_seconds=1.0))) == ["transform_failed"]  # fmt: skip
     assert list(Watch().see(look(snapshot(), transform={}, transform_age_seconds=3 * 3600 + 1.0))) == ["transform_late"]  # fmt: skip
 
 
-def test_a_task_that_never_ran_is_late_only_where_it_is_expected() -> None:
-    for expected, keys in (((), []), (("transform",), ["transform_late"])):
+def test_a_lake_that_was_off_is_not_late_at_once() -> None:
+    watch = Watch()
+    tasks = {"upload": TaskReport("upload", NOW_NS, NOW_NS, ok=True, last_ok_ns=NOW_NS)}
+    later = NOW_NS + 5000 * MINUTE  # nobody looked meanwhile
+    assert watch.see(look(snapshot(), NOW_NS, tasks=tasks)) == {}
+    assert watch.see(look(snapshot(), later, tasks=tasks)) == {}
+    for minutes in range(9, 178, 9):
+        assert watch.see(look(snapshot(), later + minutes * MINUTE, tasks=tasks)) == {}
+    assert list(watch.see(look(snapshot(), later + 181 * MINUTE, tasks=tasks))) == ["upload_late"]
+
+
+@pytest.mark.parametrize("task", ["transform", "upload", "cleanup"])
+def test_a_task_that_never_ran_is_late_only_where_it_is_expected(task: str) -> None:
+    for expected, keys in (((), []), ((task,), [f"{task}_late"])):
         watch = Watch()
-        watch.see(look(snapshot(), expected_tasks=expected))
+        for minutes in range(0, 181, 9):
+            assert watch.see(look(snapshot(), NOW_NS + minutes * MINUTE, expected_tasks=expected)) == {}
         late = look(snapshot(), NOW_NS + 181 * MINUTE, expected_tasks=expected)
         assert list(watch.see(late)) == keys
 
@@ -353,10 +385,11 @@ def test_an_entry_changes_its_condition_alone() -> None:
         [Condition(type="disk_usage", threshold=90), Condition(type="holes", enabled=False)],
         transform_every_minutes=5,
         upload_every_minutes=10,
+        cleanup_every_minutes=20,
     )
     assert rules["disk_usage"].limit == 90
     assert not rules["holes"].enabled
-    assert (rules["transform_late"].limit, rules["upload_late"].limit) == (15, 30)
+    assert [rules[f"{task}_late"].limit for task in ("transform", "upload", "cleanup")] == [15, 30, 60]
     assert rules["data_gap"] == RULES["data_gap"]
     watch = Watch(Condition(type="clock_offset", enabled=False))
     assert watch.see(look(snapshot(clock_offset_us=-9_000_000))) == {}

@@ -19,16 +19,20 @@ from hypothesis import given, settings
 from prometheus_client.parser import text_string_to_metric_families
 from snapshots import connection, snapshot, snapshots, symbol, writer
 
+from crypto_lake.capture.outcome import Reason
 from crypto_lake.capture.snapshot import CollectorSnapshot
 from crypto_lake.lake import tasks
 from crypto_lake.lake.layout import Layout
 from crypto_lake.watch.alerts import AlertsState, Channel
 from crypto_lake.watch.alerts_file import alerts_path
 from crypto_lake.watch.conditions import Alert, ConditionState, Tracked
-from crypto_lake.watch.metrics import families, registry_of, render
+from crypto_lake.watch.exposition import text_of
+from crypto_lake.watch.lookout import Around, Files, Lookout, Uploads, Watched
+from crypto_lake.watch.metrics import families
 from crypto_lake.watch.metrics_state import state_families
 from crypto_lake.watch.serve import Server
 
+DOCS = Path(__file__).parents[3] / "docs/metrics.md"
 BASE_UNITS = ("_seconds", "_bytes")
 # What Prometheus' own check of metrics refuses in names.
 OTHER_UNITS = re.compile(
@@ -38,10 +42,9 @@ BOUNDED_LABELS = {"exchange", "symbol", "stream", "state", "outcome", "collector
 
 
 def samples(
-    taken: CollectorSnapshot, layout: Layout | None = None
+    taken: CollectorSnapshot, around: Around | None = None
 ) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    more = (lambda: state_families(layout)) if layout else None
-    text = render(registry_of(lambda: taken, more)).decode()
+    text = text_of(taken, around, is_ready=True).decode()
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)
@@ -54,7 +57,7 @@ def samples(
 def test_every_snapshot_renders_by_the_rules_of_names(taken: CollectorSnapshot) -> None:
     read = samples(taken)
     assert len(read) == len(set(read))
-    for family in families(taken):
+    for family in (*families(taken), *state_families(Around(), taken)):
         assert family.name.startswith("crypto_lake_")
         assert re.fullmatch(r"[a-z][a-z0-9_]*", family.name)
         assert not OTHER_UNITS.search(family.name)
@@ -97,7 +100,7 @@ def test_what_the_state_says_is_in_the_metrics(tmp_path: Path) -> None:
         channel=Channel(sent_total=3, failures_total=4),
     )
     alerts_path(layout).write_bytes(msgspec.json.encode(state))
-    read = samples(snapshot(), layout)
+    read = samples(snapshot(), asyncio.run(Lookout(layout, snapshot).look()))
     assert read["crypto_lake_alerts_firing", (("type", "data_gap"),)] == 1
     assert read["crypto_lake_alerts_firing", (("type", "holes"),)] == 0
     assert read["crypto_lake_alerts_sent_total", ()] == 3
@@ -107,13 +110,46 @@ def test_what_the_state_says_is_in_the_metrics(tmp_path: Path) -> None:
     assert read["crypto_lake_task_last_ok_timestamp_seconds", (("task", "verify"),)] == 0
 
 
-def test_prometheus_own_check_has_nothing_to_say(tmp_path: Path) -> None:
+def test_prometheus_own_check_has_nothing_to_say() -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("promtool is not installed (Debian: prometheus)")
-    text = render(registry_of(snapshot, lambda: state_families(Layout(tmp_path))))
+    text = text_of(snapshot(), Around(), is_ready=False)
     done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, timeout=60)
     assert (done.returncode, done.stdout + done.stderr) == (0, b"")
+
+
+def test_the_documented_metrics_are_those_that_are_served() -> None:
+    """docs/metrics.md: name, type, labels and meaning of each, and nothing else."""
+    rows = re.findall(
+        r"^\| `(crypto_lake_\w+)` \| (\w+) \| ([a-z, ]*) \| (.+) \|$", DOCS.read_text(), re.MULTILINE
+    )
+    served = [
+        (
+            f"{family.name}_total" if family.type == "counter" else family.name,
+            family.type,
+            ", ".join(sorted({label for sample in family.samples for label in sample.labels})),
+            family.documentation,
+        )
+        for family in text_string_to_metric_families(text_of(snapshot(), Around(), is_ready=True).decode())
+        if family.name.startswith("crypto_lake_")
+    ]
+    assert served
+    assert sorted(rows) == sorted(served)
+
+
+def test_every_series_is_there_before_anything_has_happened() -> None:
+    """With the same names as in a lake that has seen it all: an increase from nothing is one, too."""
+    nothing = samples(snapshot(), Around())
+    everything = samples(
+        snapshot(outcomes={reason.value: 1 for reason in Reason}, quarantined={"x": 1}),
+        Around(
+            Watched("file:///bucket", 10),
+            Files({task: tasks.TaskReport(task, 1, 2, ok=True, last_ok_ns=2) for task in tasks.TASKS}),
+            uploads=Uploads("file:///bucket", 1, 1, 0),
+        ),
+    )
+    assert nothing.keys() == everything.keys()
 
 
 def test_series_are_there_at_zero() -> None:
@@ -131,7 +167,7 @@ def serving(
     layout: Layout | None = None,
 ) -> None:
     async def run() -> None:
-        server = Server(source, "127.0.0.1", 0, layout)
+        server = Server(source, "127.0.0.1", 0, Lookout(layout, source) if layout else None)
         await server.start()
         try:
             async with aiohttp.ClientSession() as session:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from snapshots import START_NS, connection, snapshot, snapshots, stream, symbol, writer
 
-from crypto_lake.capture.snapshot import CollectorSnapshot
+from crypto_lake.capture.snapshot import CollectorSnapshot, Configuration
 from crypto_lake.cli.progress import Rate, live_line
 from crypto_lake.cli.status import text
 from crypto_lake.lake import locks
@@ -65,13 +65,34 @@ def test_a_well_lake_is_ok() -> None:
         ({"connections": []}, "not_subscribed"),
         ({"streams": [], "connections": []}, "not_subscribed"),
         ({"clock_offset_us": -1_500_000}, "clock_offset"),
-        ({"writer": writer(write_errors=1, trouble="disk_full", trouble_since_ns=START_NS)}, "write_errors"),
+        ({"writer": writer(write_errors=1, trouble="write_error", trouble_since_ns=START_NS)}, "write_errors"),
+        ({"configuration": Configuration("", "needs a restart: collector.port")}, "configuration"),
         ({"writer": writer(queue_bytes=900)}, "queue"),
         ({"writer": writer(last_fsync_ns=START_NS - 5_000_000_000), "streams": [stream("BTCUSDT", "trade", last_received_ns=START_NS + 11_000_000_000)], "connections": [connection(1)]}, "not_writing"),
     ],
 )  # fmt: skip
 def test_each_reason_degrades(changes: dict[str, Any], code: str) -> None:
     assert codes(seen(snapshot(**changes))) == ("degraded", [code])
+
+
+def test_a_full_disk_has_a_code_of_its_own_beside() -> None:
+    full = writer(write_errors=1, trouble="disk_full", trouble_since_ns=START_NS)
+    assert codes(seen(snapshot(writer=full))) == ("degraded", ["write_errors", "disk_full"])
+
+
+def test_who_is_meant_to_be_idle_is_well() -> None:
+    idle = {"streams": [], "symbols": [], "connections": []}
+    assert codes(seen(snapshot(**idle, idle=True))) == ("ok", [])
+    assert codes(seen(snapshot(**idle))) == ("degraded", ["not_subscribed"])
+
+
+def test_streams_that_say_whether_they_are_live_are_believed() -> None:
+    """A connection that takes up one more stream carries the others meanwhile."""
+    streams = [stream("BTCUSDT", "trade", live=True), stream("BTCUSDT", "bookTicker", live=True)]
+    joining = snapshot(streams=streams, connections=[connection(2, "subscribing")])
+    assert codes(seen(joining)) == ("ok", [])
+    one_dead = snapshot(streams=[streams[0], stream("BTCUSDT", "bookTicker", live=False)])
+    assert codes(seen(one_dead)) == ("degraded", ["not_subscribed"])
 
 
 def test_a_silent_market_is_not_a_fault_of_the_writer() -> None:
