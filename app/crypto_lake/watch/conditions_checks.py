@@ -10,6 +10,7 @@ from functools import partial
 from types import MappingProxyType
 
 from crypto_lake.lake.tasks import TaskReport
+from crypto_lake.model.alert_message import duration
 from crypto_lake.model.alerting import Rule
 from crypto_lake.model.market import NS_PER_SECOND
 from crypto_lake.watch.conditions_look import MINUTE_NS, Finding, Look
@@ -23,7 +24,7 @@ from crypto_lake.watch.conditions_memory import (
 )
 from crypto_lake.watch.conditions_silence import data_gap
 from crypto_lake.watch.disk import DiskFigures
-from crypto_lake.watch.status import duration, judge
+from crypto_lake.watch.status import judge
 
 Check = Callable[[Look, Rule, Memory, frozenset[str]], list[Finding] | None]
 

@@ -13,12 +13,12 @@ exchange, not one of each symbol.
 from __future__ import annotations
 
 from crypto_lake.capture.snapshot import CollectorSnapshot, StreamSnapshot
+from crypto_lake.model.alert_message import duration
 from crypto_lake.model.alerting import Rule
 from crypto_lake.model.market import NS_PER_SECOND
 from crypto_lake.watch.collector_status import streams_live
 from crypto_lake.watch.conditions_look import MINUTE_NS, Finding, Look
 from crypto_lake.watch.conditions_memory import Memory
-from crypto_lake.watch.status import duration
 
 DUE_BY_SYMBOL = 20.0  # so many messages due and not one come: that is no quiet moment
 DUE_BY_STREAM = 50.0  # of one stream among others that speak; trades come in bursts

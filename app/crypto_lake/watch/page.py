@@ -8,8 +8,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from crypto_lake.lake.tasks import TaskReport
+from crypto_lake.model.alert_message import duration
 from crypto_lake.watch.collector_status import SymbolStatus
-from crypto_lake.watch.status import LakeStatus, duration, transform_figures
+from crypto_lake.watch.status import LakeStatus, transform_figures
 
 _HEADLINES = {
     "ok": "🟢 all is well",
