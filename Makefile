@@ -12,6 +12,9 @@ EXCHANGE ?= simulator
 DATA ?= data
 FOR ?=
 ARGS ?=
+BUCKET ?=
+START ?=
+SPEED ?=
 IMAGE ?= crypto-lake:dev
 BENCHMARKS ?= transform collector
 UV_VERSION := 0.13.9
@@ -21,7 +24,7 @@ ENVIRONMENT = python=$$(tools/find-python) && "$$python" tools/environment.py --
 .PHONY: help
 help: ## what can be done here
 	@echo 'usage: make TARGET'
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: run
 run: ## a lake on a simulated exchange for two minutes (EXCHANGE=binance: the real one, until Ctrl-C or FOR=2m)
@@ -68,14 +71,27 @@ _bench:
 	done; [ -z "$$failed" ] || { echo "targets missed:$$failed" >&2; exit 1; }
 
 .PHONY: e2e
-e2e: ## the image and, with kind, the cluster (needs Docker)
+e2e: ## the image, and lakes on a cluster of kind (needs Docker; for the cluster kind, kubectl and helm)
 	@$(ENVIRONMENT) dev
 	@$(BIN)/python -m pytest tests/e2e --timeout 1800 $(ARGS)
+
+.PHONY: kind
+kind: ## a lake on a cluster of kind, and what to look at (BUCKET=1: with an object store, START=2024-08-08T23:50:00 SPEED=10: its market)
+	@IMAGE='$(IMAGE)' BUCKET='$(BUCKET)' START='$(START)' SPEED='$(SPEED)' tools/kind up
+
+.PHONY: kind-delete
+kind-delete: ## delete that cluster
+	@tools/kind delete
 
 .PHONY: faults
 faults: ## every crash point, kill loops, power loss, full disks and broken networks (some need root)
 	@$(ENVIRONMENT) dev
 	@$(BIN)/python -m pytest tests/unit tests/integration -m 'faults or root' --timeout 1800 $(ARGS)
+
+.PHONY: chart
+chart: ## what of the chart, its pages and manifests/ is made of the operator's types (with helm: install.yaml, too)
+	@$(ENVIRONMENT) dev
+	@$(BIN)/python tools/chart.py
 
 .PHONY: lock
 lock: ## resolve the dependencies of pyproject.toml anew into requirements/*.lock

@@ -26,16 +26,25 @@ Count = Annotated[int, Meta(ge=0)]
 Percent = Annotated[int, Meta(ge=0, le=100)]
 
 
+# A count of 0 is written, too: a column of kubectl's that is empty says nothing. (A default would be left out.)
 class Figures(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """What a collector says of its data, or all of them together. What is not known is absent."""
 
-    symbols: Annotated[int, Meta(ge=0, description="Symbols whose streams are live.")] = 0
+    symbols: Annotated[int, Meta(ge=0, description="Symbols whose streams are live.")] = msgspec.field(
+        default_factory=int
+    )
     lag_seconds: Annotated[
         Count | None, Meta(description="Receipt minus exchange time at the 95th percentile, in steps.")
     ] = None
-    gaps_open: Annotated[int, Meta(ge=0, description="Gaps that are known and not filled.")] = 0
-    gaps_healed: Annotated[int, Meta(ge=0, description="Gaps that were filled.")] = 0
-    trades_missing: Annotated[int, Meta(ge=0, description="Trades in open gaps.")] = 0
+    gaps_open: Annotated[int, Meta(ge=0, description="Gaps that are known and not filled.")] = msgspec.field(
+        default_factory=int
+    )
+    gaps_healed: Annotated[int, Meta(ge=0, description="Gaps that were filled.")] = msgspec.field(
+        default_factory=int
+    )
+    trades_missing: Annotated[int, Meta(ge=0, description="Trades in open gaps.")] = msgspec.field(
+        default_factory=int
+    )
     not_uploaded_bytes: Annotated[
         Count | None, Meta(description="Closed files that are not in the bucket yet, in steps.")
     ] = None
@@ -77,6 +86,17 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     )
 
 
+class ToldAlert(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """What the webhook was told of a collector that is gone. It keeps the limits over a restart of the operator."""
+
+    subject: Annotated[str, Meta(max_length=63, description="The collector: `a-0`.")]
+    message: Annotated[str, Meta(max_length=1024, description="What was told.")] = ""
+    since: Annotated[Time, Meta(description="When it began.")]
+    told: Annotated[Time, Meta(description="When it was last told that it is so.")]
+    number: Annotated[int, Meta(ge=1, description="How often it was told.")] = 1
+    resolved: Annotated[bool, Meta(description="That it is over was told, too.")] = False
+
+
 class Status(Figures, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """Of all collectors together: symbols count once, lag and disk are the worst, the rest are sums."""
 
@@ -105,6 +125,15 @@ class Status(Figures, frozen=True, kw_only=True, rename="camel", omit_defaults=T
             max_length=64,
             description="Each collector.",
             extra_json_schema={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    ] = ()
+
+    alerts: Annotated[
+        tuple[ToldAlert, ...],
+        Meta(
+            max_length=64,
+            description="What the operator told the webhook.",
+            extra_json_schema={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["subject"]},
         ),
     ] = ()
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from enum import IntEnum
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,10 +15,12 @@ import click
 import msgspec
 import yaml
 
-from crypto_lake_operator import api, crd
-from crypto_lake_operator.config import OperatorSettings
+from crypto_lake_operator import api, cluster, crd
+from crypto_lake_operator.config import OperatorSettings, SettingsError, read_settings
+from crypto_lake_operator.crd_apply import ClusterError
 from crypto_lake_operator.observed import Manifest, Observed
 from crypto_lake_operator.render import render as render_lake
+from crypto_lake_operator.render.context import ANNOTATION_RENDERED
 from crypto_lake_operator.validate import SpecError, read_lake
 
 PROGRAM = "crypto-lake-operator"
@@ -31,6 +35,12 @@ class ExitCode(IntEnum):
     DIFFERENT = 1
     USAGE = 2
     UNAVAILABLE = 4
+
+
+class SettingsWrongError(click.ClickException):
+    """The environment can't be used."""
+
+    exit_code = int(ExitCode.USAGE)
 
 
 class LakeFileError(click.ClickException):
@@ -137,6 +147,13 @@ def _without_owner(manifest: Manifest) -> Manifest:
     return manifest | {"metadata": metadata}
 
 
+def _without_hash(manifest: Manifest) -> Manifest:
+    """What was rendered of a file has another hash: it knows no uid."""
+    annotations = dict(manifest["metadata"].get("annotations", {}))
+    annotations.pop(ANNOTATION_RENDERED, None)
+    return manifest | {"metadata": manifest["metadata"] | {"annotations": annotations}}
+
+
 class _Dumper(yaml.SafeDumper):
     """Texts of several lines as blocks, and no anchors: for people."""
 
@@ -168,6 +185,10 @@ def add_command(command: click.Command) -> None:
     cli.add_command(command)
 
 
+# What the chart's hooks run.
+add_command(cluster.apply_crd)
+add_command(cluster.check)
+
 Fetch = Callable[[Manifest], Manifest | None]
 
 
@@ -181,9 +202,60 @@ def differences(manifests: Sequence[Manifest], fetch: Fetch) -> list[str]:
         live = fetch(manifest)
         if live is None:
             found.append(f"{name}: would be created")
-        elif path := drift.covers(live, _without_owner(manifest)):
+        elif path := drift.covers(live, _without_hash(_without_owner(manifest))):
             found.append(f"{name}: differs at {path}")
     return found
+
+
+@cli.command()
+@files_argument
+@click.option("-n", "--namespace", default="default", show_default=True, help="Of lakes that name none.")
+@click.option("--image", default=None, help="Of lakes that name none; as the operator has it.")
+def diff(files: tuple[Path, ...], namespace: str, image: str | None) -> int:
+    """Tell what the operator would change if the CryptoLakes in FILES (- for stdin) were applied. Nothing is written.
+
+    Settings of the operator are taken from the same variables. Exit codes: 0 nothing, 1 something, 2 usage or a wrong
+    lake, 4 the API server can't be reached or refuses.
+    """
+    settings = _settings()
+    if image:
+        settings = msgspec.structs.replace(settings, image=image)
+    lakes = [read_lake(document) for document in lakes_in(files, namespace)]
+    request = cluster.connect(cluster.TIMEOUT_SECONDS)
+    found: list[str] = []
+    try:
+        for lake in lakes:
+            manifests = render_lake(lake, settings, cluster.around(request, lake))
+            name = f"{lake.metadata.namespace}/{lake.metadata.name}"
+            found += [f"{name}: {line}" for line in differences(manifests, partial(cluster.live, request))]
+    except ClusterError as error:
+        raise cluster.UnreachableError(str(error)) from None
+    for line in found:
+        click.echo(line)
+    return int(ExitCode.DIFFERENT if found else ExitCode.OK)
+
+
+def _settings() -> OperatorSettings:
+    try:
+        return read_settings(os.environ)
+    except SettingsError as error:
+        raise SettingsWrongError(str(error)) from None
+
+
+@cli.command()
+@click.option(
+    "--kubeconfig", type=click.Path(path_type=Path, dir_okay=False), help="Instead of the pod's own account."
+)
+def run(kubeconfig: Path | None) -> int:
+    """Look after CryptoLakes until SIGTERM. Settings are variables CRYPTO_LAKE_OPERATOR_….
+
+    Exit codes: 0 stopped, 1 the lease was lost or a fault, 2 a wrong setting, 4 no cluster is configured.
+    """
+    settings = _settings()
+    # Here, not above: the client takes a second and 40 MB, which `render` need not pay.
+    from crypto_lake_operator import run as running
+
+    return running.main(settings, kubeconfig)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -49,8 +49,8 @@ def read_settings(environment: Mapping[str, str]) -> OperatorSettings:
     for name, text in sorted(environment.items()):
         if not name.startswith(PREFIX) or not text:
             continue
-        # A Service named crypto-lake-operator gives every pod such variables.
-        if "://" in text or "_SERVICE_" in name:
+        # A Service named crypto-lake-operator, or -metrics, gives every pod such variables.
+        if text.startswith(("tcp://", "udp://", "sctp://")) or "_SERVICE_" in name:
             continue
         field = known.get(name)
         if field is None:

@@ -126,7 +126,9 @@ def _summed(
         disk_used_percent=_of(max, [each.disk_used_percent for each in shards]),
         disk_full_in_seconds=_of(min, [each.disk_full_in_seconds for each in shards]),
         collectors=f"{sum(each.state == 'Live' for each in wanted)}/{len(wanted)}",
+        last_published_day=previous.last_published_day,
         shards=shards,
+        alerts=previous.alerts,
     )
 
 
@@ -136,8 +138,8 @@ def _of(choose: Callable[[list[int]], int], figures: list[int | None]) -> int | 
 
 
 def is_transition(old: Status, new: Status) -> bool:
-    """Something that a person or a waiting program must learn at once: a condition, or the generation looked at."""
-    if old.observed_generation != new.observed_generation:
+    """Something that must be there at once: a condition, the generation looked at, or which alerts were told."""
+    if old.observed_generation != new.observed_generation or old.alerts != new.alerts:
         return True
     before = {c.type: (c.status, c.reason) for c in old.conditions}
     return before != {c.type: (c.status, c.reason) for c in new.conditions}
