@@ -43,7 +43,12 @@ IN_NAMESPACE: Final = (
     Rule("", "persistentvolumeclaims", ("list", "watch", "patch"), "volumes grow; none is ever deleted"),
     Rule("batch", "jobs", ("delete",), "a task that holds a volume on the wrong node"),
     Rule("", "secrets", ("get",), "the one that spec.alerts.webhookSecretRef names"),
-    Rule(kinds.EVENT.group, kinds.EVENT.plural, ("create",), "what a person should know"),
+    Rule(
+        kinds.EVENT.group,
+        kinds.EVENT.plural,
+        ("create", "list"),
+        "what a person should know; why a pod is not made",
+    ),
 )
 IN_OWN: Final = (
     Rule(kinds.LEASE.group, kinds.LEASE.plural, ("get", "create", "patch"), "which replica works"),

@@ -29,7 +29,7 @@ from crypto_lake_operator.render import Plan
 logger = logging.getLogger(__name__)
 
 WHOLE_SECONDS: Final = 10.0
-_BACKOFF: Final = Backoff(10.0, 600.0)
+BACKOFF: Final = Backoff(10.0, 600.0)
 _RANDOM: Final = random.Random()  # noqa: S311
 
 
@@ -44,8 +44,15 @@ class _Memory:
 
 
 class Alerts:
-    def __init__(self, client: Api, metrics: Metrics, *, after_seconds: float = alerts.AFTER_SECONDS) -> None:
-        self._client, self._metrics = client, metrics
+    def __init__(
+        self,
+        client: Api,
+        metrics: Metrics,
+        *,
+        after_seconds: float = alerts.AFTER_SECONDS,
+        backoff: Backoff = BACKOFF,
+    ) -> None:
+        self._client, self._metrics, self._backoff = client, metrics, backoff
         self._after_seconds = after_seconds
         self._memories: dict[Key, _Memory] = {}
         self._session: aiohttp.ClientSession | None = None
@@ -88,7 +95,7 @@ class Alerts:
         self._metrics.alerted("sent" if len(sent) == len(notices) else "failed")
         if len(sent) < len(notices):
             memory.failures += 1
-            waits = _BACKOFF.seconds(memory.failures, _RANDOM)
+            waits = self._backoff.seconds(memory.failures, _RANDOM)
             memory.not_before = time.monotonic() + waits
             later = waits if later is None else min(later, waits)
         else:

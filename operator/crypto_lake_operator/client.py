@@ -80,9 +80,16 @@ class Api(Protocol):
     async def get(self, kind: Kind, namespace: str, name: str) -> Object: ...
 
     async def list_page(
-        self, kind: Kind, namespace: str, selector: str, *, limit: int = 500, resume: str = ""
+        self,
+        kind: Kind,
+        namespace: str,
+        selector: str,
+        *,
+        limit: int = 100,
+        resume: str = "",
+        fields: str = "",
     ) -> Page:
-        """namespace: empty for all."""
+        """namespace: empty for all. selector, fields: of labels and of fields; empty for all."""
         ...
 
     def watch(

@@ -24,15 +24,14 @@ from kubernetes.aio.config import ConfigException
 
 from crypto_lake_operator import access, kinds
 from crypto_lake_operator.client import (
-    ApiError,
     NotFoundError,
     Object,
     Page,
     ThrottledError,
     UnavailableError,
     WatchEvent,
-    error_of,
 )
+from crypto_lake_operator.client_answers import error_of_answer, events_of, no_answer
 from crypto_lake_operator.drift import FIELD_MANAGER
 from crypto_lake_operator.kinds import Kind
 
@@ -42,6 +41,7 @@ WATCH_SECONDS: Final = 300
 # The API server sends a bookmark each minute; a connection that is silent for longer is dead.
 SILENCE_SECONDS: Final = 90.0
 ATTEMPTS: Final = 3
+PAGE: Final = 100  # of a list: decoded, an object takes ten times its bytes
 LONGEST_RETRY_SECONDS: Final = 5.0
 # The client is typed only in part.
 _config: Any = kube_config
@@ -100,6 +100,7 @@ class KubeApi:
 
     async def close(self) -> None:
         await self._client.close()
+        await asyncio.sleep(0.05)  # connections need a turn to close
 
     async def __aenter__(self) -> KubeApi:
         return self
@@ -113,11 +114,20 @@ class KubeApi:
         return await self._call("get", kind, "GET", kind.path(namespace, name))
 
     async def list_page(
-        self, kind: Kind, namespace: str, selector: str, *, limit: int = 500, resume: str = ""
+        self,
+        kind: Kind,
+        namespace: str,
+        selector: str,
+        *,
+        limit: int = PAGE,
+        resume: str = "",
+        fields: str = "",
     ) -> Page:
         query = {"limit": str(limit)}
         if selector:
             query["labelSelector"] = selector
+        if fields:
+            query["fieldSelector"] = fields
         if resume:
             query["continue"] = resume
         answer = await self._call("list", kind, "GET", kind.path(namespace), query)
@@ -272,12 +282,12 @@ class KubeApi:
             finally:
                 response.release()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _no_answer(error) from error
+            raise no_answer(error) from error
         finally:
             if self._on_call is not None:
                 self._on_call(verb, kind.plural, code, time.monotonic() - began)
         if response.status >= 400:
-            raise _error(response, text)
+            raise error_of_answer(response, text)
         return cast("Object", msgspec.json.decode(text))
 
     async def _request(
@@ -310,14 +320,14 @@ class KubeApi:
             response = await self._request("GET", kind.path(namespace), query, None, _JSON, timeout)
             code = str(response.status)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _no_answer(error) from error
+            raise no_answer(error) from error
         finally:
             if self._on_call is not None:
                 self._on_call("watch", kind.plural, code, time.monotonic() - began)
         try:
             if response.status >= 400:
-                raise _error(response, await response.read())
-            yield _events(response)
+                raise error_of_answer(response, await response.read())
+            yield events_of(response)
         finally:
             response.close()
 
@@ -326,60 +336,3 @@ def _check(kind: Kind, verb: str, subresource: str) -> None:
     resource = f"{kind.plural}/{subresource}" if subresource else kind.plural
     if not access.allows(kind.group, resource, verb):
         raise NotInAccessError(f"access.py has no rule to {verb} {resource} of {kind.group or 'core'}")
-
-
-class _Line(msgspec.Struct):
-    type: str
-    object: msgspec.Raw
-
-
-_decode_line = msgspec.json.Decoder(_Line).decode
-
-
-async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[WatchEvent]:
-    rest = b""
-    try:
-        async for chunk in response.content.iter_any():
-            *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                if not line:
-                    continue
-                read = _decode_line(line)
-                body = bytes(read.object)
-                if read.type == "ERROR":
-                    raise _error_of_status(body, 500)
-                yield WatchEvent(read.type, body)
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise _no_answer(error) from error
-    except msgspec.DecodeError as error:
-        raise UnavailableError(f"the watch sent what is no event: {error}") from error
-
-
-def _no_answer(error: BaseException) -> UnavailableError:
-    return UnavailableError(f"the API server can't be reached: {error or type(error).__name__}")
-
-
-class _Status(msgspec.Struct):
-    message: str = ""
-    code: int = 0
-
-
-def _error_of_status(body: bytes, code: int, retry_after_seconds: float | None = None) -> ApiError:
-    try:
-        status = msgspec.json.decode(body, type=_Status)
-    except msgspec.MsgspecError:
-        status = _Status(body[:500].decode(errors="replace").strip())
-    return error_of(status.code or code, status.message or f"HTTP {code}", retry_after_seconds)
-
-
-def _error(response: aiohttp.ClientResponse, text: bytes) -> ApiError:
-    """By the HTTP code, whatever a body says."""
-    seconds: float | None = None
-    with contextlib.suppress(ValueError):
-        seconds = float(response.headers.get("Retry-After", ""))
-    try:
-        message = msgspec.json.decode(text, type=_Status).message
-    except msgspec.MsgspecError:
-        message = text[:500].decode(errors="replace").strip()
-    return error_of(response.status, message or f"HTTP {response.status}", seconds)
-

@@ -50,6 +50,7 @@ class Seen:
     pod: Pod | None
     report: Report | None
     silence: Unreachable | None
+    not_made: str = ""  # why there is no pod, where its controller says so
 
     @property
     def asked(self) -> bool:
@@ -73,6 +74,7 @@ def slots(lake: CryptoLake, plan: Plan, observed: Observed) -> list[Seen]:
                 observed.pods.get(name),
                 answer if isinstance(answer, Report) else None,
                 answer if isinstance(answer, Unreachable) else None,
+                observed.not_made.get(naming.stateful_set(lake.metadata.name, slot.replica), ""),
             )
         )
     return found
@@ -157,16 +159,22 @@ def why_not_collecting(seen: Seen) -> Verdict | None:
     """Of one collector; None where it collects and writes."""
     pod, report = seen.pod, seen.report
     if report is not None:
+        # Its own verdict. Its reasons also tell of what is over: a write that failed minutes ago. And a stream that is
+        # made good within half a minute is no transition, as it is none for its pod.
+        if report.ready:
+            return None
         if reason := report.has("disk_full") or report.has("write_errors", "not_writing"):
             # Not its own words, which tell for how long: they would change with each look.
             said = NOT_WRITING[reason.code]
             return Verdict("False", Reason.NOT_WRITING, f"{seen.name}: {_said(said, reason.do)}")
-        # A stream that is made good within half a minute is no transition, as it is none for its pod.
-        if (reason := report.has("not_subscribed")) and not report.ready:
+        if reason := report.has("not_subscribed"):
             return Verdict(
                 "False", Reason.NOT_SUBSCRIBED, f"{seen.name}: {_said('not all streams are live', reason.do)}"
             )
         return None
+    if pod is None and seen.not_made:
+        reason = Reason.QUOTA_EXCEEDED if "exceeded quota" in seen.not_made else Reason.REFUSED
+        return Verdict("False", reason, f"there is no pod {seen.name}: {seen.not_made}")
     if pod is None:
         return Verdict("False", Reason.NO_COLLECTOR, f"there is no pod {seen.name}")
     if pod.unschedulable:

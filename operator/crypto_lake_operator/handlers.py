@@ -7,6 +7,7 @@ it takes the signals and, at its end, all tasks of the loop that it runs in. Whe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import threading
@@ -41,11 +42,12 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 450
     settings.watching.connect_timeout = 10
-    settings.watching.chunk_size = 500
+    settings.watching.chunk_size = 100
     settings.networking.request_timeout = 60
     settings.networking.connect_timeout = 10
     settings.networking.error_backoffs = cast("Any", _Backoffs())
     settings.queueing.idle_timeout = 1.0
+    settings.queueing.exit_timeout = 0.2
     return settings
 
 
@@ -103,12 +105,13 @@ class LakeWatch:
     async def _once(self) -> None:
         loop = asyncio.get_running_loop()
         ended: asyncio.Future[None] = loop.create_future()
-        stop = threading.Event()
+        # The flag belongs to the other loop: one of threads would be waited for in a thread that nothing ends.
+        stops: list[Callable[[], object]] = []
 
         def pass_on(type_: str | None, lake: dict[str, Any]) -> None:
             loop.call_soon_threadsafe(self._on_lake, type_, lake)
 
-        def conclude(error: BaseException | None) -> None:
+        def conclude(error: Exception | None) -> None:
             if ended.done():
                 return
             if error is None:
@@ -116,25 +119,29 @@ class LakeWatch:
             else:
                 ended.set_exception(error)
 
-        def work() -> None:
-            error: BaseException | None = None
+        async def watch() -> None:
+            stop, own = asyncio.Event(), asyncio.get_running_loop()
+            stops.append(lambda: own.call_soon_threadsafe(stop.set))
             try:
-                asyncio.run(
-                    kopf.operator(
-                        registry=registry_of(pass_on, self._login),
-                        settings=kopf_settings(),
-                        standalone=True,
-                        clusterwide=not self._namespaces,
-                        namespaces=self._namespaces,
-                        stop_flag=stop,
-                    )
+                await kopf.operator(
+                    registry=registry_of(pass_on, self._login),
+                    settings=kopf_settings(),
+                    standalone=True,
+                    clusterwide=not self._namespaces,
+                    namespaces=self._namespaces,
+                    stop_flag=stop,
                 )
+            finally:
+                await asyncio.sleep(0.05)  # its connections need a turn to close
+
+        def work() -> None:
+            error: Exception | None = None
+            try:
+                asyncio.run(watch())
             except BaseException as raised:
                 error = raised if isinstance(raised, Exception) else RuntimeError(repr(raised))
-            try:
+            with contextlib.suppress(RuntimeError):  # the program is at its end
                 loop.call_soon_threadsafe(conclude, error)
-            except RuntimeError:  # the program is at its end
-                return
 
         thread = threading.Thread(target=work, name="kopf", daemon=True)
         thread.start()
@@ -143,5 +150,7 @@ class LakeWatch:
             await asyncio.shield(ended)
         finally:
             self.running = False
-            stop.set()
+            with contextlib.suppress(RuntimeError):  # its loop is closed
+                for stop in stops:
+                    stop()
             await asyncio.to_thread(thread.join, 5.0)

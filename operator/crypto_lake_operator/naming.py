@@ -56,6 +56,12 @@ def pod(lake: str, slot: Slot) -> str:
     return f"{stateful_set(lake, slot.replica)}-{slot.shard}"
 
 
+def is_pod_of(stateful_set: str, name: str) -> bool:
+    """Whether that is a pod's name of this set."""
+    start, _, ordinal = name.rpartition("-")
+    return start == stateful_set and ordinal.isdigit()
+
+
 def claim(lake: str, slot: Slot) -> str:
     """The claim that the StatefulSet makes for a pod."""
     return f"{CLAIM}-{pod(lake, slot)}"

@@ -17,7 +17,7 @@ from typing import Final, Generic, TypeVar, cast
 from crypto_lake_operator import kinds, naming, quantity
 from crypto_lake_operator.api import CryptoLake, SecretKey
 from crypto_lake_operator.cache import Belongings, Cache, Owner
-from crypto_lake_operator.client import Api, ForbiddenError, NotFoundError
+from crypto_lake_operator.client import Api, ForbiddenError, NotFoundError, Object
 from crypto_lake_operator.observed import Observed, Unreachable
 from crypto_lake_operator.report import Report
 
@@ -63,6 +63,7 @@ class Observer:
         self._good_seconds = good_seconds
         self._classes: _Remembered[bool | str | None] = _Remembered()
         self._secrets: _Remembered[bool | None] = _Remembered()
+        self._refusals: _Remembered[str] = _Remembered()
 
     async def observe(self, lake: CryptoLake) -> Observed:
         """Raises UnavailableError."""
@@ -80,7 +81,37 @@ class Observer:
             secrets=secrets,
             apis=self._apis(),
             reports=self._answers(owner, belongings),
+            not_made=await self._not_made(lake, belongings),
         )
+
+    async def _not_made(self, lake: CryptoLake, belongings: Belongings) -> dict[str, str]:
+        """Of StatefulSets that lack pods: a quota, or an admission, is told to their controller alone."""
+        found: dict[str, str] = {}
+        for key, child in belongings.children.items():
+            if key.kind != kinds.STATEFUL_SET.kind or "observedGeneration" not in child.status:
+                continue
+            has = sum(naming.is_pod_of(key.name, pod) for pod in belongings.pods)
+            if has >= int(child.manifest()["spec"].get("replicas", 1)):
+                continue
+            namespace, name = lake.metadata.namespace, key.name
+            why = await self._refusals.get(
+                (namespace, name), lambda namespace=namespace, name=name: self._ask_events(namespace, name)
+            )
+            if why:
+                found[name] = why
+        return found
+
+    async def _ask_events(self, namespace: str, name: str) -> tuple[str, float]:
+        fields = f"regarding.kind={kinds.STATEFUL_SET.kind},regarding.name={name}"
+        try:
+            page = await self._client.list_page(kinds.EVENT, namespace, "", fields=fields)
+        except ForbiddenError:
+            return "", FORBIDDEN_SECONDS
+        latest = max(page.items, key=_last, default=None)
+        failed = latest is not None and latest.get("reason") == "FailedCreate"
+        return (
+            " ".join(str(latest.get("note", "")).split())[:600] if failed and latest else ""
+        ), self._good_seconds
 
     async def _storage_classes(self, lake: CryptoLake, belongings: Belongings) -> dict[str, bool | None]:
         spec = lake.spec
@@ -118,6 +149,17 @@ class Observer:
             return await read_secret(self._client, namespace, webhook) is not None, self._good_seconds
         except ForbiddenError:
             return None, FORBIDDEN_SECONDS
+
+
+def _last(event: Object) -> str:
+    """When it was last so."""
+    series = cast("dict[str, str]", event.get("series") or {})
+    return (
+        series.get("lastObservedTime")
+        or event.get("deprecatedLastTimestamp")
+        or event.get("eventTime")
+        or event["metadata"].get("creationTimestamp", "")
+    )
 
 
 async def read_secret(client: Api, namespace: str, webhook: SecretKey) -> str | None:

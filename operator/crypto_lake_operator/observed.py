@@ -111,6 +111,7 @@ class Observed:
     secrets: whether a named Secret has its key: False also where there is no such Secret; absent: not looked at.
     apis: which optional kinds the cluster has.
     reports: by pod.
+    not_made: by StatefulSet, why its controller can't make a pod or a claim, in its own words.
     """
 
     taken_at: datetime
@@ -122,6 +123,7 @@ class Observed:
     secrets: Mapping[str, bool] = field(default_factory=lambda: MappingProxyType({}))
     apis: frozenset[str] = frozenset()
     reports: Mapping[str, Report | Unreachable] = field(default_factory=lambda: MappingProxyType({}))
+    not_made: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     def child(self, kind: str, name: str) -> Child | None:
         return self.children.get(Key(kind, name))

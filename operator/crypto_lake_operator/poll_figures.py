@@ -19,6 +19,7 @@ class Picture(NamedTuple):
 
     version: str
     health: str
+    ready: bool | None
     reasons: tuple[tuple[str, str], ...]
     live: frozenset[str]
     configuration: Configuration | None
@@ -44,6 +45,7 @@ def picture(report: Report, before: Picture | None) -> Picture:
     return Picture(
         report.version,
         report.health,
+        report.ready,
         # A reason's message may hold a figure that moves; the condition shows it with the next look.
         tuple((reason.code, reason.do) for reason in report.reasons),
         report.live_symbols,

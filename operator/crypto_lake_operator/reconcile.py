@@ -78,9 +78,11 @@ class Reconciler:
         on_seen: OnSeen = _nothing,
         on_gone: Callable[[Key], None] = lambda _: None,
         on_written: Callable[[Key], None] = lambda _: None,
+        wait_seconds: float = WAIT_SECONDS,
     ) -> None:
         self._client, self._lakes, self._observer = client, lakes, observer
         self._executor, self._teller, self._settings = executor, teller, settings
+        self._wait_seconds = wait_seconds
         self._on_seen, self._on_gone, self._on_written = on_seen, on_gone, on_written
 
     async def reconcile(self, key: Key) -> Outcome:
@@ -170,9 +172,9 @@ class Reconciler:
         if seen.done or seen.lost:
             again.append(VERIFY_SECONDS)
         if seen.waits and seen.plan is not None:
-            again.append(WAIT_SECONDS)
-        elif any(not pod.ready for pod in seen.observed.pods.values()):
-            again.append(2 * WAIT_SECONDS)
+            again.append(self._wait_seconds)
+        elif seen.plan is not None and not _rests(seen.observed, status):
+            again.append(2 * self._wait_seconds)
         return Done(again_seconds=min(again, default=None))
 
     async def _write(self, key: Key, entry: Entry, status: Status, lake: CryptoLake) -> Written:
@@ -219,6 +221,14 @@ class Reconciler:
             await self._teller.tell(lake, News("Warning", after.reason, "Observe", after.message))
 
 
+def _rests(observed: Observed, status: Status) -> bool:
+    """Whether nothing is expected that no watch tells of: why a pod is not made, or that one is stuck."""
+    collecting = status.condition("Collecting")
+    if collecting is not None and collecting.reason == Reason.SUSPENDED:
+        return True
+    return bool(collecting and collecting.status == "True") and all(p.ready for p in observed.pods.values())
+
+
 def _bare(document: Mapping[str, Any]) -> CryptoLake:
     """A lake whose spec can't be read, as far as telling of it needs one."""
     metadata = cast("dict[str, Any]", document.get("metadata") or {})
@@ -228,8 +238,13 @@ def _bare(document: Mapping[str, Any]) -> CryptoLake:
 
 
 def differences(old: Status, new: Status) -> dict[str, Any]:
-    """As a JSON merge patch of the status: only what changed, None for what is no longer there."""
+    """As a JSON merge patch of the status: only what changed, None for what is no longer there.
+
+    A count of 0 is always in it: a status that was read without it looks the same as one with it.
+    """
     before: dict[str, Any] = msgspec.to_builtins(old)
     after: dict[str, Any] = msgspec.to_builtins(new)
-    changed = {key: value for key, value in after.items() if key not in before or before[key] != value}
+    changed = {
+        key: value for key, value in after.items() if key not in before or before[key] != value or value == 0
+    }
     return changed | {key: None for key in before if key not in after}

@@ -14,7 +14,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
@@ -57,6 +57,7 @@ class ApiServer:
     ca_file: Path
     token: str
     audit_log: Path
+    pid: int = 0
 
     def request(
         self, method: str, path: str, body: object = None, *, content_type: str = "application/json"
@@ -191,7 +192,7 @@ def running(folder: Path, *flags: str) -> Iterator[ApiServer]:
             )
         )
         wait_until_ready(server, apiserver, folder / "apiserver.log")
-        yield server
+        yield replace(server, pid=apiserver.pid)
 
 
 def certificate(folder: Path) -> None:

@@ -80,8 +80,8 @@ ALL: Final[dict[Reason, Trouble]] = {
         "Rename or delete that object, or give the lake another name.",
     ),
     Reason.REFUSED: Trouble(
-        ("Reconciled",),
-        "The API server or an admission policy refuses a child; the message has its words.",
+        ("Reconciled", "Collecting"),
+        "The API server or an admission policy refuses a child, or a collector's pod; the message has its words.",
         "Change the policy, or the field of spec.pod that it is about.",
     ),
     Reason.FORBIDDEN: Trouble(
@@ -90,7 +90,7 @@ ALL: Final[dict[Reason, Trouble]] = {
         "Is the lake's namespace among `watch.namespaces`? Are the chart's Roles as they were (`rbac.create`)?",
     ),
     Reason.QUOTA_EXCEEDED: Trouble(
-        ("Reconciled",),
+        ("Reconciled", "Collecting"),
         "A ResourceQuota is used up.",
         "Raise it, or ask for less in spec.pod and spec.storage.",
     ),

@@ -60,6 +60,8 @@ def _on_claim(context: Context, slot: Slot, task: str) -> Manifest:
         {"name": "config", "configMap": {"name": naming.config_map(context.name, slot.replica)}},
     ]
     pod = pods.pod_spec(context, [_container(context, task, arguments)], volumes)
+    # The volume's name (`state/collector`) is made by whoever is there first, and begins with the host's.
+    pod["hostname"] = pod_name
     # The claim is mounted on one node: the collector's. No task bears that label, so no task is company for another.
     pod["affinity"] = {
         "podAffinity": {

@@ -17,7 +17,9 @@ and `stall_after` (no answer comes), `flip_up` and `flip_down` (a bit of what is
 
 Another process runs it by `python tests/support/fake_gcs [--bucket lake] [--discard]`, which prints one line of JSON
 with its `url` and ends when its standard input does; `POST /_fake/fail {"step":…,"kind":…,"times":…}`,
-`GET /_fake/objects` and `GET /_fake/requests` are for it.
+`GET /_fake/objects` and `GET /_fake/requests`, `POST /_fake/data {"name":…}` (its bytes), `POST
+/_fake/remove {"name":…}` (all of the first bucket) and `POST /_fake/bucket {"name":…}` (makes one) are for it. With `--address 0.0.0.0:4443` it is reached from elsewhere, and
+runs until SIGTERM.
 """
 
 from .faults import Fault

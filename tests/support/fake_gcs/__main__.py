@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -15,7 +16,20 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--bucket", action="append", default=[])
     parser.add_argument("--discard", action="store_true", help="keep checksums and no bytes")
+    parser.add_argument(
+        "--address", default="", metavar="HOST:PORT", help="of a server that outlives its standard input"
+    )
     options = parser.parse_args()
-    with FakeGcs(buckets=options.bucket or ["lake"], discard=options.discard) as server:
+    host, _, port = options.address.rpartition(":")
+    if options.address:  # before there are threads, which take the mask over
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    with FakeGcs(
+        buckets=options.bucket or ["lake"],
+        discard=options.discard,
+        address=(host or "127.0.0.1", int(port or 0)),
+    ) as server:
         print(json.dumps({"url": server.url, "pid": os.getpid()}), flush=True)
-        sys.stdin.read()
+        if options.address:
+            signal.sigwait({signal.SIGTERM, signal.SIGINT})
+        else:
+            sys.stdin.read()

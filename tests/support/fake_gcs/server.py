@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from .faults import Fault, Faults, flip
-from .state import GRAIN, Digest, FakeObject, Refused, Sent, Session, State
+from .state import GRAIN, Digest, FakeBucket, FakeObject, Refused, Sent, Session, State
 
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)")
 _MESSAGES = {
@@ -61,6 +61,7 @@ class FakeGcs:
         token: str | None = None,
         discard: bool = False,
         stall_seconds: float = 30.0,
+        address: tuple[str, int] = ("127.0.0.1", 0),
     ) -> None:
         self.state = State(list(buckets), discard)
         self.faults = Faults()
@@ -68,7 +69,7 @@ class FakeGcs:
         self.requests: list[Sent] = []
         self.stall_seconds = stall_seconds
         self.stopping = threading.Event()
-        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server = _Server(address, _Handler)
         self._server.fake = self
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
 
@@ -313,7 +314,9 @@ class _Handler(BaseHTTPRequestHandler):
             None if size is None else int(size),
             data=None if state.discard else bytearray(),
         )
-        location = f"{self.server.fake.url}/upload/storage/v1/b/{arguments['bucket']}/o?uploadType=resumable"
+        # Where the client reached it: in a cluster that is no address of its own.
+        host = self.headers.get("Host") or self.server.fake.url.removeprefix("http://")
+        location = f"http://{host}/upload/storage/v1/b/{arguments['bucket']}/o?uploadType=resumable"
         return _Answer(200, b"", {"Location": f"{location}&upload_id={upload}"})
 
     def _query(self, state: State, arguments: dict[str, Any], _: bytes) -> _Answer:
@@ -443,6 +446,14 @@ class _Handler(BaseHTTPRequestHandler):
             return _json({})
         if what == "objects":
             return _json({name: one.resource("") for name, one in fake.objects.items()})
+        if what == "data":
+            return _Answer(200, fake.objects[json.loads(body)["name"]].data or b"")
+        if what == "remove":
+            del fake.objects[json.loads(body)["name"]]
+            return _json({})
+        if what == "bucket":
+            fake.state.buckets.setdefault(json.loads(body)["name"], FakeBucket())
+            return _json({})
         if what == "requests":
             return _json([vars(one) for one in fake.requests])
         return _Answer(404)

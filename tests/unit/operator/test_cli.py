@@ -104,3 +104,11 @@ def test_the_pure_modules_import_neither_kopf_nor_kubernetes() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_run_with_a_setting_that_is_wrong_tells_it_and_starts_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRYPTO_LAKE_OPERATOR_WORKERS", "many")
+    assert main(["run"]) == 2
+    assert "CRYPTO_LAKE_OPERATOR_WORKERS" in capsys.readouterr().err
