@@ -13,11 +13,9 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
 SECONDS = int(os.environ.get("CRYPTO_LAKE_E2E_SECONDS", "120"))
 # A container has a loopback of its own, which is all that a simulated exchange needs.
 CONFINED = (
@@ -57,14 +55,6 @@ def docker(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[s
     done = subprocess.run(["docker", *arguments], capture_output=True, text=True)
     assert not check or done.returncode == 0, f"docker {' '.join(arguments)}:\n{done.stdout}{done.stderr}"
     return done
-
-
-@pytest.fixture(scope="module")
-def image() -> str:
-    name = "crypto-lake:e2e"
-    built = subprocess.run([ROOT / "tools" / "build-image", name], capture_output=True, text=True)
-    assert built.returncode == 0, built.stdout[-4000:] + built.stderr[-4000:]
-    return name
 
 
 @pytest.fixture

@@ -194,6 +194,14 @@ async def operate(
                     await server.start()
                 except OSError as error:
                     log.warning("/metrics and /status are not served: %s", error)
+                names = loaded.config.collector.symbols
+                log.info(
+                    "collecting %d symbols of %s into %s; /status and /metrics on port %s",
+                    len(names),
+                    loaded.config.collector.exchange,
+                    layout.root,
+                    server.port,
+                )
                 beats: list[tuple[float, float, Callable[[], Coroutine[Any, Any, object]], str]] = [
                     (SNAPSHOT_SECONDS, 0.0, leave_snapshot, "snapshot"),
                 ]

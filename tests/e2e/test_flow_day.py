@@ -1,0 +1,151 @@
+"""What became of the day that ended: bars on the claim, objects in the bucket, the published day, and what may be deleted."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from typing import Any
+
+import google_crc32c
+import pytest
+
+from support.market import assert_equal, bars_of
+
+from .flow import DAY, DAY_END_NS, LAKE, POD, SPEED, Flow
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+SYMBOLS = ("BTCUSDT", "ETHUSDT")
+FOLDER = f"year={DAY[:4]}/month={DAY[5:7]}/day={DAY[8:]}"
+
+
+def bars_path(symbol: str) -> str:
+    return f"parquet/binance/{symbol}/{FOLDER}/bars.parquet"
+
+
+@pytest.fixture(scope="module")
+def published(flow: Flow) -> dict[str, Any]:
+    """By symbol, the manifest of the published day. An hour of market time has to pass, then three tasks to run."""
+    names = {symbol: f"manifests/{bars_path(symbol)}.json" for symbol in SYMBOLS}
+    flow.cluster.wait(
+        "both symbols' published day", lambda: flow.bucket.objects().keys() >= set(names.values()), 420, 3
+    )
+    return {symbol: flow.bucket.read_json(name) for symbol, name in names.items()}
+
+
+def test_the_transform_cron_jobs_bars_on_the_claim_are_the_exchanges_klines(flow: Flow) -> None:
+    cluster = flow.cluster
+    cluster.wait("the first bars", lambda: cluster.exec(POD, "ls", f"/data/{bars_path('ETHUSDT')}"), 150, 3)
+    for symbol in SYMBOLS:
+        bars = bars_of(cluster.exec(POD, "cat", f"/data/{bars_path(symbol)}"))
+        # All but the first second, before which nothing is known, and where the ledger begins.
+        assert assert_equal(bars, flow.market, symbol) >= 170
+    # By the CronJob, and by nobody else.
+    owners = {
+        owner["kind"]
+        for job in cluster.list("Job", {"app.kubernetes.io/component": "transform"})
+        if job["metadata"]["name"].startswith(f"{LAKE}-")
+        for owner in job["metadata"].get("ownerReferences", [])
+    }
+    assert owners == {"CronJob"}
+
+
+def test_what_is_in_the_bucket_has_the_checksums_of_its_manifests(
+    flow: Flow, published: dict[str, Any]
+) -> None:
+    objects = flow.bucket.objects()
+    raw = [name for name in objects if name.startswith("raw/")]
+    assert {name.split("/")[2] for name in raw} == {*SYMBOLS, "_control"}
+    # Under the volume's name, which begins with its pod's.
+    assert {name.split("/")[4].rpartition("-")[0] for name in raw} == {POD}
+    for name in raw:
+        data, manifest = flow.bucket.read(name), flow.bucket.read_json(f"manifests/{name}.json")
+        assert hashlib.sha256(data).hexdigest() == manifest["sha256"], name
+        assert len(data) == manifest["bytes"] == int(objects[name]["size"]), name
+        assert crc32c(data) == objects[name]["crc32c"], name
+    assert {name.split("/")[2] for name in objects if name.startswith("ledger/")} >= set(SYMBOLS)
+
+
+def crc32c(data: bytes) -> str:
+    return base64.b64encode(google_crc32c.value(data).to_bytes(4, "big")).decode()
+
+
+def test_the_published_day_is_the_exchanges_klines(
+    flow: Flow, published: dict[str, Any], figures: dict[str, float | str]
+) -> None:
+    for symbol, manifest in published.items():
+        data = flow.bucket.read(bars_path(symbol))
+        assert hashlib.sha256(data).hexdigest() == manifest["sha256"]
+        assert manifest["final_because"] == "complete"
+        assert manifest["missing_ids"] == 0
+        assert int(flow.bucket.objects()[bars_path(symbol)]["generation"]) == manifest["generation"]
+        bars = bars_of(data)
+        assert assert_equal(bars, flow.market, symbol) >= 170
+        assert {value.date().isoformat() for value in bars["window_start"]} == {DAY}
+    market_seconds = (max(m["published_ns"] for m in published.values()) - DAY_END_NS) / 1e9
+    figures["market day's end to its file in the bucket, market minutes"] = market_seconds / 60
+    figures["market day's end to its file in the bucket, s"] = market_seconds / SPEED
+
+
+def test_the_status_tells_of_it(flow: Flow, published: dict[str, Any]) -> None:
+    cluster = flow.cluster
+    status = cluster.need("CryptoLake", LAKE)["status"]
+    conditions = {one["type"]: one["status"] for one in status["conditions"]}
+    assert conditions == dict.fromkeys(
+        ("Ready", "Collecting", "Complete", "Uploaded", "DiskHealthy", "Reconciled"), "True"
+    )
+    assert status["gapsOpen"] == 0
+    assert status["lastVerifiedUpload"]
+
+
+def test_cleanup_deletes_only_what_the_bucket_is_proven_to_have(
+    flow: Flow, published: dict[str, Any]
+) -> None:
+    """One object is taken away behind the lake's back: its file stays. The next upload puts it again, and then it may go."""
+    cluster, bucket = flow.cluster, flow.bucket
+    # So that no task runs beside.
+    cluster.patch(
+        "CryptoLake",
+        LAKE,
+        {"spec": {"schedules": dict.fromkeys(("transform", "upload", "publish"), "0 0 1 1 *")}},
+    )
+    cluster.wait_for_condition(LAKE, "Reconciled", "True", 150)
+    cluster.wait("the last task's end", lambda: not running(flow), 120, 2)
+
+    def hours(symbol: str) -> list[str]:
+        found = cluster.exec(POD, "find", f"/data/raw/binance/{symbol}", "-name", "hour_*")
+        return [path for path in found.decode().split() if DAY in path]
+
+    assert all(hours(symbol) for symbol in SYMBOLS)
+    (lost,) = [
+        name
+        for name in bucket.objects()
+        if f"raw/binance/BTCUSDT/{DAY}" in name and not name.startswith("manifests")
+    ]
+    bucket.remove(lost)
+    # That something is not as it is recorded makes the task fail, and is an alert.
+    with pytest.raises(AssertionError, match="gone_from_bucket"):
+        cluster.run_task(f"{POD}-cleanup", "cleanup-1")
+    assert hours("BTCUSDT")
+    assert not hours("ETHUSDT")
+
+    cluster.run_task(f"{POD}-upload", "upload-again")
+    assert lost in bucket.objects()
+    cluster.run_task(f"{POD}-cleanup", "cleanup-2")
+    assert not hours("BTCUSDT")
+    # The bars stay, and say the same.
+    for symbol in SYMBOLS:
+        bars = bars_of(cluster.exec(POD, "cat", f"/data/{bars_path(symbol)}"))
+        assert assert_equal(bars, flow.market, symbol) >= 170
+    verified = json.loads(
+        cluster.exec(POD, "crypto-lake", "verify", "--data", "/data", "-o", "json", timeout_seconds=120)
+    )
+    assert verified
+
+
+def running(flow: Flow) -> list[str]:
+    return [
+        job["metadata"]["name"]
+        for job in flow.cluster.list("Job", {"app.kubernetes.io/instance": LAKE})
+        if job.get("status", {}).get("active")
+    ]
