@@ -24,8 +24,9 @@ from .flow import Flow
 from .flow import begin as begin_flow
 from .lakes import make
 
-NAME = "crypto-lake-e2e"
 KEEP = bool(os.environ.get("CRYPTO_LAKE_E2E_KEEP"))
+# Two runs on one machine leave each other's clusters alone.
+NAME = "crypto-lake-e2e" if KEEP else f"crypto-lake-e2e-{os.getpid()}"
 # Where a cluster that is kept has its files.
 KEPT_FOLDER = ROOT / ".cache" / "e2e-cluster"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from datetime import datetime
 from typing import Any
 
 import google_crc32c
@@ -33,13 +34,19 @@ def published(flow: Flow) -> dict[str, Any]:
     return {symbol: flow.bucket.read_json(name) for symbol, name in names.items()}
 
 
-def test_the_transform_cron_jobs_bars_on_the_claim_are_the_exchanges_klines(flow: Flow) -> None:
+def test_the_transform_cron_jobs_bars_on_the_claim_are_the_exchanges_klines(
+    flow: Flow, figures: dict[str, float | str]
+) -> None:
     cluster = flow.cluster
     cluster.wait("the first bars", lambda: cluster.exec(POD, "ls", f"/data/{bars_path('ETHUSDT')}"), 150, 3)
     for symbol in SYMBOLS:
         bars = bars_of(cluster.exec(POD, "cat", f"/data/{bars_path(symbol)}"))
         # All but the first second, before which nothing is known, and where the ledger begins.
         assert assert_equal(bars, flow.market, symbol) >= 170
+    # The folder is as old as the first bar.
+    born = float(cluster.exec(POD, "stat", "-c", "%W", "/data/parquet"))
+    applied = datetime.fromisoformat(cluster.need("CryptoLake", LAKE)["metadata"]["creationTimestamp"])
+    figures["apply to the first bar on the claim, s"] = born - applied.timestamp()
     # By the CronJob, and by nobody else.
     owners = {
         owner["kind"]
