@@ -120,6 +120,8 @@ def test_a_dead_collector_is_told_by_run(
         collector_symbols="BTCUSDT",
         alerting_webhook_url=url,
         alerting_every_seconds="0.5",
+        # A slow start is told, too; an hour's silence after it would hide what this is about.
+        alerting_repeat_minutes="0.01",
         alerting_conditions='[{"type": "collector_down", "threshold_minutes": 0.01}]',
     )
 
@@ -134,14 +136,18 @@ def test_a_dead_collector_is_told_by_run(
         try:
             pid = wait_for(collector_pid, 60, "an fsynced trade")
             wait_for(lambda: not told_down(bodies) or bodies[-1]["state"] == "resolved", 30, "a well lake")
-            before = len(bodies)
             os.kill(pid, signal.SIGSTOP)  # it hangs: it has the lock and reports nothing
-            wait_for(lambda: len(bodies) > before, 60, "an alert")
-            os.kill(pid, signal.SIGCONT)
+            try:
+                wait_for(
+                    lambda: any(b["details"]["reason"] == "stale" for b in told_down(bodies)), 60, "an alert"
+                )
+            finally:
+                os.kill(pid, signal.SIGCONT)
             wait_for(lambda: bodies[-1]["state"] == "resolved", 60, "the resolved one")
         finally:
             process.terminate()
-            assert process.wait(60) == 0
+            ended = process.wait(60)
+    assert ended == 0
     assert told_down(bodies)[-1]["details"]["reason"] == "stale"
 
 
