@@ -130,7 +130,7 @@ class Operator:
         if type_ == "DELETED":
             self.reconciler.forget(key, metadata.get("uid", ""))
             return
-        self._on_change(key, self.lakes.put(lake, time.monotonic()))
+        self._on_change(key, self.lakes.put(lake))
 
     def _on_change(self, key: Key, change: Change) -> None:
         if change is Change.LAKE:
@@ -230,7 +230,7 @@ class Operator:
                 for lake in page.items:
                     key = Key(lake["metadata"]["namespace"], lake["metadata"]["name"])
                     seen.add(key)
-                    change = self.lakes.put(lake, time.monotonic())
+                    change = self.lakes.put(lake)
                     if change is Change.LAKE and not first:
                         self.metrics.missed_changes.inc()
                     self._on_change(key, change)

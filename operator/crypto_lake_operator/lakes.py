@@ -1,4 +1,4 @@
-"""The CryptoLakes that are there, as they were last heard of. Pure but for the times it is given; it may be lost."""
+"""The CryptoLakes that are there, as they were last heard of. Pure; it may be lost."""
 
 from __future__ import annotations
 
@@ -35,15 +35,12 @@ class Change(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """body: the lake without its status, as JSON. heard: monotonic, when the API server last told of it. written: when
-    its status was last written by this process.
-    """
+    """body: the lake without its status, as JSON. written: when its status was last written by this process."""
 
     uid: str
     resource_version: str
     body: bytes
     status: Status
-    heard: float
     written: datetime | None = None
 
     def document(self) -> dict[str, Any]:
@@ -71,7 +68,7 @@ class Lakes:
         """The lake that an object belongs to; None where there is no such lake, or not yet."""
         return self._names.get(owner)
 
-    def put(self, document: Mapping[str, Any], now: float) -> Change:
+    def put(self, document: Mapping[str, Any]) -> Change:
         """A lake as the API gives it. One that is older than what is known is passed over."""
         metadata = cast("dict[str, Any]", document["metadata"])
         key = Key(metadata["namespace"], metadata["name"])
@@ -90,7 +87,6 @@ class Lakes:
             metadata.get("resourceVersion", ""),
             body,
             read_status(document.get("status")),
-            now,
         )
         before = self._entries.get(key)
         if before is not None and before.uid == entry.uid:
@@ -103,9 +99,9 @@ class Lakes:
             return Change.LAKE
         return Change.STATUS if before.status != entry.status else Change.NOTHING
 
-    def wrote(self, document: Mapping[str, Any], now: float, written: datetime) -> None:
+    def wrote(self, document: Mapping[str, Any], written: datetime) -> None:
         """The answer to a write of the status."""
-        self.put(document, now)
+        self.put(document)
         key = Key(document["metadata"]["namespace"], document["metadata"]["name"])
         if (entry := self._entries.get(key)) is not None:
             self._entries[key] = replace(entry, written=written)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,8 +29,6 @@ from crypto_lake_operator.validate import SpecError, read_lake
 
 logger = logging.getLogger(__name__)
 
-# Before something is written, a lake that was not heard of for so long is asked for: it may be gone.
-FRESH_SECONDS: Final = 10.0
 VERIFY_SECONDS: Final = 1.0
 WAIT_SECONDS: Final = 15.0
 _OVERTAKEN_SECONDS: Final = 0.2
@@ -130,15 +127,15 @@ class Reconciler:
         return Pass(lake, planned, observed, result.waits, result.done, result.lost)
 
     async def _has_changed(self, key: Key, entry: Entry) -> bool:
-        """Whether the lake is not the one that this pass began with. Children of one that is gone would be in vain."""
-        if time.monotonic() - entry.heard < FRESH_SECONDS:
-            return False
+        """Whether the lake is not the one that this pass began with. Children of one that is gone would be in vain, and
+        the watches are no help: each comes in its own time, so a child's end may be told before its lake's.
+        """
         try:
             live = await self._client.get(kinds.LAKE, key.namespace, key.name)
         except NotFoundError:
             self.forget(key, entry.uid)
             return True
-        return self._lakes.put(live, time.monotonic()) is Change.LAKE
+        return self._lakes.put(live) is Change.LAKE
 
     def forget(self, key: Key, uid: str = "") -> None:
         """The lake is gone."""
@@ -198,7 +195,7 @@ class Reconciler:
         except ApiError as error:
             logger.error("%s: its status is not taken: %s", key, error)
             return "refused"
-        self._lakes.wrote(live, time.monotonic(), datetime.now(UTC))
+        self._lakes.wrote(live, datetime.now(UTC))
         await self._tell_ready(lake, entry.status, status)
         return "written"
 
@@ -209,7 +206,7 @@ class Reconciler:
         except NotFoundError:
             self.forget(key, entry.uid)
             return
-        self._lakes.put(live, time.monotonic())
+        self._lakes.put(live)
 
     async def _tell_ready(self, lake: CryptoLake, old: Status, new: Status) -> None:
         before, after = old.condition("Ready"), new.condition("Ready")

@@ -214,23 +214,23 @@ def test_a_lake_is_looked_at_when_what_is_wanted_changes_and_not_for_our_own_sta
         },
         "spec": {"symbols": ["BTCUSDT"]},
     }
-    assert lakes.put(document, 0.0) is Change.LAKE
+    assert lakes.put(document) is Change.LAKE
     assert lakes.key_of(Owner("lakes", "lake")) == key
     status = {"observedGeneration": 1, "symbols": 1}
     written = with_version(document, 6) | {"status": status}
-    lakes.wrote(written, 1.0, NOW)
-    assert lakes.put(written, 2.0) is Change.NOTHING
+    lakes.wrote(written, NOW)
+    assert lakes.put(written) is Change.NOTHING
     entry = lakes.get(key)
     assert entry is not None
     assert entry.written == NOW
     assert entry.status == Status(observed_generation=1, symbols=1)
     by_hand = with_version(document, 7) | {"status": status | {"symbols": 9}}
-    assert lakes.put(by_hand, 3.0) is Change.STATUS
-    assert lakes.put(with_version(document, 6, annotations={"x": "y"}), 4.0) is Change.NOTHING, "it is older"
-    assert lakes.put(with_version(document, 8, annotations={"x": "y"}), 4.0) is Change.LAKE
+    assert lakes.put(by_hand) is Change.STATUS
+    assert lakes.put(with_version(document, 6, annotations={"x": "y"})) is Change.NOTHING, "it is older"
+    assert lakes.put(with_version(document, 8, annotations={"x": "y"})) is Change.LAKE
     assert not lakes.drop(key, "2")
     anew = with_version(document, 9, uid="2")
-    assert lakes.put(anew, 5.0) is Change.LAKE
+    assert lakes.put(anew) is Change.LAKE
     assert lakes.drop(key, "2")
     assert lakes.key_of(Owner("lakes", "lake")) is None
 
