@@ -9,8 +9,8 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=igno
 
 WORKDIR /src
 RUN python3 -m venv /opt/crypto-lake
-COPY requirements/run.lock requirements/run.lock
-RUN /opt/crypto-lake/bin/pip install --no-compile --require-hashes -r requirements/run.lock
+COPY requirements/image.lock requirements/image.lock
+RUN /opt/crypto-lake/bin/pip install --no-compile --require-hashes -r requirements/image.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY app app
 COPY operator operator
