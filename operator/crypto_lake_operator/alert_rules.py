@@ -280,4 +280,13 @@ OPERATOR: Final = (
         "kubectl get cryptolake --all-namespaces, then describe: the condition Uploaded says why. It also tells of publish, "
         "which no collector sees.",
     ),
+    Alert(
+        "CryptoLakeMacroFailing",
+        f'max({_P}_lakes_by_task{{operator,task="macro",ok="False"}}) > 0',
+        "2h",
+        "warning",
+        "{{ $value }} lakes did not get their macro-economic series when they were last fetched.",
+        "kubectl get cryptolake --all-namespaces -o yaml: status.tasks says what macro met. It runs once a day, and fetches "
+        "what is missing of the days before.",
+    ),
 )

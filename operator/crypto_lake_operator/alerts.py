@@ -1,7 +1,7 @@
 """What the operator tells a lake's webhook: that a collector is gone, which the collector itself can't. Pure.
 
-What was told, and when, stands in the lake's status, so that the limits survive the operator. When a silence began does
-not: after a restart its five minutes begin anew.
+What was told, and when, stands in the lake's status, and so does since when a collector is silent: an operator that
+starts anew goes on from there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from crypto_lake.config.durations import parse_duration
 from crypto_lake.model.alert_message import SCHEMA, Message, MessageState
 from crypto_lake_operator.api import CryptoLake
 from crypto_lake_operator.api_status import ToldAlert
-from crypto_lake_operator.conditions import Seen, why_not_collecting
+from crypto_lake_operator.collectors import Seen
+from crypto_lake_operator.conditions import why_not_collecting
 
 COLLECTOR_DOWN: Final = "collector_down"
 SEVERITY: Final = "critical"
@@ -51,17 +52,19 @@ class Notice:
 def troubles(
     slots: Sequence[Seen], suspended: bool, since: Mapping[str, datetime], now: datetime
 ) -> list[Trouble]:
-    """Collectors that do not answer, new and old. One that was not asked yet is as it was."""
+    """Collectors that do not answer, new and old. One that was not asked yet is as it was. since: what this process knows
+    of silences, where the status can't be written.
+    """
     found: list[Trouble] = []
     for seen in slots:
         if suspended or not seen.wanted or seen.report is not None:
             continue
         subject = str(seen.slot)
-        if not seen.asked and subject not in since:
+        if not seen.asked and subject not in since and seen.silent_since is None:
             continue
         verdict = why_not_collecting(seen)
         assert verdict is not None
-        began = since.get(subject) or (seen.silence.since if seen.silence else now)
+        began = min(since.get(subject, now), seen.silent_since or now)
         found.append(Trouble(subject, seen.name, began, verdict.message, verdict.reason.value))
     return found
 

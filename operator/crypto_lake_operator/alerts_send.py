@@ -19,7 +19,7 @@ from crypto_lake_operator import alerts
 from crypto_lake_operator.api import CryptoLake
 from crypto_lake_operator.api_status import Status, ToldAlert
 from crypto_lake_operator.client import Api, ApiError, UnavailableError
-from crypto_lake_operator.conditions import slots
+from crypto_lake_operator.collectors import slots
 from crypto_lake_operator.metrics import Metrics, version
 from crypto_lake_operator.observe import read_secret
 from crypto_lake_operator.observed import Observed
@@ -35,8 +35,9 @@ _RANDOM: Final = random.Random()  # noqa: S311
 
 @dataclass(slots=True)
 class _Memory:
-    """since: by slot, when its trouble was first seen. After a failure nothing is tried before not_before (monotonic)."""
+    """uid: of the lake; another one of that name has nothing of it. since: by slot, when its trouble was first seen. After a failure nothing is tried before not_before (monotonic)."""
 
+    uid: str
     since: dict[str, datetime] = field(default_factory=dict[str, datetime])
     unwritten: tuple[ToldAlert, ...] | None = None
     failures: int = 0
@@ -69,9 +70,11 @@ class Alerts:
     ) -> tuple[Status, float | None]:
         """The status with what was told, and in how many seconds to look again. Raises UnavailableError."""
         key = Key(lake.metadata.namespace, lake.metadata.name)
-        memory = self._memories.setdefault(key, _Memory())
+        memory = self._memories.get(key)
+        if memory is None or memory.uid != lake.metadata.uid:
+            memory = self._memories[key] = _Memory(lake.metadata.uid)
         now = observed.taken_at
-        seen = slots(lake, plan, observed)
+        seen = slots(lake, plan, observed, status)
         found = alerts.troubles(seen, lake.spec.suspend, memory.since, now)
         unknown = alerts.unasked(seen)
         memory.since = {trouble.subject: trouble.began for trouble in found} | {

@@ -1,7 +1,8 @@
 """CryptoLake, the resource: one typed model of its spec. crd.py makes the CRD and the reference page of it.
 
-A field's description, default and bounds stand here (pods: api_pod.py) and nowhere else. What a single field can't say is a Rule: a CEL
-expression for the API server, whose twin in Python (validate.py) looks at what came past an older schema.
+A field's description, default and bounds stand here (pods: api_pod.py, tasks: api_tasks.py) and nowhere else. What a
+single field can't say is a Rule: a CEL expression for the API server, whose twin in Python (validate.py) looks at what
+came past an older schema.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from crypto_lake_operator import patterns
 from crypto_lake_operator.api_base import (
     BucketUrl,
     ConfigKey,
-    Cron,
     Days,
     Duration,
     Image,
@@ -32,6 +32,7 @@ from crypto_lake_operator.api_base import (
     set_of,
 )
 from crypto_lake_operator.api_pod import Pod
+from crypto_lake_operator.api_tasks import Macro, Publish, Schedules
 
 GROUP: Final = "cryptolake.io"
 VERSION: Final = "v1alpha1"
@@ -134,21 +135,6 @@ class Storage(Part, frozen=True):
     )
 
 
-class Schedules(Part, frozen=True):
-    """When the tasks run, as cron in UTC: minute, hour, day of month, month, day of week, in numbers."""
-
-    transform: Annotated[Cron, Meta(description="Sealing of hours, then raw to bars, on each volume.")] = (
-        "*/5 * * * *"
-    )
-    upload: Annotated[Cron, Meta(description="From each volume to the bucket, verified.")] = "12 * * * *"
-    publish: Annotated[
-        Cron, Meta(description="Final days of bars into the bucket, one task for all volumes.")
-    ] = "32 * * * *"
-    cleanup: Annotated[Cron, Meta(description="Deletes from each volume what retention allows.")] = (
-        "42 * * * *"
-    )
-
-
 class SecretKey(Part, frozen=True):
     """A key of a Secret in the lake's namespace."""
 
@@ -198,21 +184,6 @@ class Collector(Part, frozen=True):
         Literal["DEBUG", "INFO", "WARNING", "ERROR"],
         Meta(description="What the pods' logs show. The log on the volume holds everything."),
     ] = "INFO"
-
-
-class Publish(Part, frozen=True):
-    """The one task that needs no volume of a collector."""
-
-    scratch: Annotated[Size, Meta(description="Room for the raw of the day that is being put together.")] = (
-        "10Gi"
-    )
-    scratch_storage_class_name: Annotated[
-        Name | None,
-        Meta(
-            description="Take it from a volume of this class that lives as long as the task. Absent: from the node's "
-            "own disk.",
-        ),
-    ] = None
 
 
 class NetworkPolicy(Part, frozen=True):
@@ -290,6 +261,10 @@ class CryptoLakeSpec(Part, frozen=True, kw_only=True):
     ] = False
     collector: Annotated[Collector, Meta(description="How the collectors write.")] = Collector()
     publish: Annotated[Publish, Meta(description="The task that puts days together.")] = Publish()
+    macro: Annotated[
+        Macro | None,
+        Meta(description="Daily macro-economic series beside the market's. Absent: none. Needs a bucket."),
+    ] = None
     pod: Annotated[Pod, Meta(description="How the pods run.")] = Pod()
     network_policy: Annotated[NetworkPolicy, Meta(description="Who may talk to whom.")] = NetworkPolicy()
     image: Annotated[
@@ -319,6 +294,10 @@ class CryptoLakeSpec(Part, frozen=True, kw_only=True):
         Rule(
             "(self.shards == oldSelf.shards && self.replicas == oldSelf.replicas) || has(self.bucket)",
             "shards and replicas can't be changed without spec.bucket: what a collector leaves is uploaded first",
+        ),
+        Rule(
+            "!has(self.macro) || has(self.bucket)",
+            "macro needs spec.bucket: its series are kept there, under parquet/macro/, and nowhere else",
         ),
         Rule(
             "self.shards <= size(self.symbols)",

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar
 import msgspec
 from msgspec import Meta
 
+from crypto_lake.model.series import MAX_SERIES_LENGTH
 from crypto_lake_operator import patterns
 
 
@@ -35,6 +36,7 @@ def map_by(*keys: str) -> dict[str, Any]:
 
 
 Symbol = Annotated[str, Meta(pattern=patterns.SYMBOL, min_length=1, max_length=32)]
+Series = Annotated[str, Meta(pattern=patterns.SERIES, min_length=1, max_length=MAX_SERIES_LENGTH)]
 Duration = Annotated[str, Meta(pattern=patterns.DURATION, max_length=32)]
 Days = Annotated[str, Meta(pattern=patterns.DAYS, max_length=6)]
 Cron = Annotated[str, Meta(pattern=patterns.CRON, max_length=100)]

@@ -67,6 +67,13 @@ class ShardStatus(Figures, frozen=True, kw_only=True, rename="camel", omit_defau
         Literal["Live", "Degraded", "Starting", "Draining", "Unreachable", "Suspended", "Missing"],
         Meta(description="`Draining`: it goes when all it has is uploaded."),
     ]
+    silent_since: Annotated[
+        Time | None,
+        Meta(
+            description="Since when it is wanted and does not answer, or is not there. The alert counts from here, also "
+            "when the operator starts anew."
+        ),
+    ] = None
 
 
 class Condition(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -84,6 +91,18 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     last_transition_time: Annotated[Time, Meta(description="When `status` last changed.")] = (
         "1970-01-01T00:00:00Z"
     )
+
+
+class TaskStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A task of the whole lake: it has no volume to leave its outcome on."""
+
+    name: Annotated[str, Meta(max_length=63, description="`publish` or `macro`.")]
+    ok: Annotated[bool, Meta(description="Its last run went well.")]
+    ended: Annotated[Time, Meta(description="When its last run ended.")]
+    last_ok: Annotated[
+        Time | None, Meta(description="When a run that went well ended. Absent: none did.")
+    ] = None
+    problem: Annotated[str, Meta(max_length=1024, description="What was wrong with the last run.")] = ""
 
 
 class ToldAlert(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -117,7 +136,10 @@ class Status(Figures, frozen=True, kw_only=True, rename="camel", omit_defaults=T
         str, Meta(max_length=16, description="Collectors that are live, and wanted: `2/2`.")
     ] = ""
     last_published_day: Annotated[
-        Day | None, Meta(description="The last day of bars that is final in the bucket.")
+        Day | None,
+        Meta(
+            description="Up to this day the bars of every symbol are final in the bucket, by the last `publish` that saw all."
+        ),
     ] = None
     shards: Annotated[
         tuple[ShardStatus, ...],
@@ -127,7 +149,14 @@ class Status(Figures, frozen=True, kw_only=True, rename="camel", omit_defaults=T
             extra_json_schema={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
         ),
     ] = ()
-
+    tasks: Annotated[
+        tuple[TaskStatus, ...],
+        Meta(
+            max_length=16,
+            description="What became of the tasks that have no volume. The others' outcomes are in the collectors' reports.",
+            extra_json_schema={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    ] = ()
     alerts: Annotated[
         tuple[ToldAlert, ...],
         Meta(
@@ -136,6 +165,9 @@ class Status(Figures, frozen=True, kw_only=True, rename="camel", omit_defaults=T
             extra_json_schema={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["subject"]},
         ),
     ] = ()
+
+    def task(self, name: str) -> TaskStatus | None:
+        return next((task for task in self.tasks if task.name == name), None)
 
     def condition(self, type_: ConditionType) -> Condition | None:
         return next((condition for condition in self.conditions if condition.type == type_), None)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, cast
 
 from crypto_lake_operator import api, kinds, naming, observed
 from crypto_lake_operator.kinds import Kind
-from crypto_lake_operator.observed import Child, Claim, Job, Pod
+from crypto_lake_operator.observed import Child, Claim, Ended, Job, Pod
 
 
 class Owner(NamedTuple):
@@ -37,13 +37,18 @@ class Belongings:
     claims: dict[str, Claim] = field(default_factory=dict[str, Claim])
     pods: dict[str, Pod] = field(default_factory=dict[str, Pod])
     jobs: dict[str, Job] = field(default_factory=dict[str, Job])
+    ends: dict[str, Ended] = field(default_factory=dict[str, Ended])  # by pod
 
     @property
     def empty(self) -> bool:
-        return not (self.children or self.claims or self.pods or self.jobs)
+        return not (self.children or self.claims or self.pods or self.jobs or self.ends)
+
+    def last_ends(self) -> dict[str, Ended]:
+        """By task, the one that ended last."""
+        return {end.task: end for end in sorted(self.ends.values(), key=lambda end: end.at)}
 
 
-Kept = Child | Claim | Pod | Job
+Kept = Child | Claim | Pod | Job | Ended
 
 
 @dataclass(slots=True)
@@ -70,7 +75,7 @@ def _kept(kind: Kind, live: Mapping[str, Any]) -> Kept | None:
         return observed.claim_of(live)
     if kind is kinds.POD:
         pod = observed.pod_of(live)
-        return pod if pod.slot is not None else observed.job_of(live)
+        return pod if pod.slot is not None else observed.job_of(live) or observed.ended_of(live)
     return observed.child_of(live)
 
 
@@ -130,16 +135,18 @@ class Cache:
             return set()
         return {known.owner}
 
-    def keep_only(self, kind: Kind, namespace: str, names: set[Place], before: int) -> set[Owner]:
+    def keep_only(
+        self, kind: Kind, namespace: str, names: set[Place], before: int | None = None
+    ) -> set[Owner]:
         """After a list: what is not in it is gone. namespace: whose list it was, empty for all. before: the list's
-        resource version; what was written since is not in it and stays.
+        resource version; what was written since is not in it and stays. None: nothing stays.
         """
         gone = [
             place
             for place, known in self._known.get(kind.kind, {}).items()
             if (not namespace or place.namespace == namespace)
             and place not in names
-            and known.version <= before
+            and (before is None or known.version <= before)
         ]
         changed: set[Owner] = set()
         for place in gone:
@@ -163,6 +170,9 @@ class Cache:
             case Job():
                 before = belongings.jobs.get(name)
                 belongings.jobs[name] = kept
+            case Ended():
+                before = belongings.ends.get(name)
+                belongings.ends[name] = kept
         return before != kept
 
     def _remove(self, kind: Kind, place: Place, owner: Owner) -> bool:
@@ -172,7 +182,8 @@ class Cache:
         if kind is kinds.CLAIM:
             found: object = belongings.claims.pop(place.name, None)
         elif kind is kinds.POD:
-            found = belongings.pods.pop(place.name, None) or belongings.jobs.pop(place.name, None)
+            kept = (belongings.pods, belongings.jobs, belongings.ends)
+            found = next((gone for each in kept if (gone := each.pop(place.name, None))), None)
         else:
             found = belongings.children.pop(observed.Key(kind.kind, place.name), None)
         if belongings.empty:

@@ -175,7 +175,7 @@ def written(manifests: Sequence[Manifest], output: str) -> str:
         document = {"apiVersion": "v1", "kind": "List", "items": list(manifests)}
         return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
     return "---\n".join(
-        yaml.dump(manifest, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+        yaml.dump(manifest, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)  # pyright: ignore[reportUnknownMemberType]
         for manifest in manifests
     )
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from crypto_lake_operator.kinds import Kind
 
 Object = dict[str, Any]
+PAGE: Final = 100  # of a list: decoded, an object takes ten times its bytes
 
 
 class ApiError(Exception):
@@ -42,7 +43,9 @@ class ForbiddenError(ApiError):
 
 
 class InvalidError(ApiError):
-    """400, 413, 415, 422: the API server does not take that body; the same call will not do better."""
+    """400, 413, 415, 422: the API server does not take that body; the same call will not do better. And 500 where only an
+    admission webhook did not answer: that is about this object, and other lakes' calls go on.
+    """
 
 
 class UnavailableError(ApiError):
@@ -85,7 +88,7 @@ class Api(Protocol):
         namespace: str,
         selector: str,
         *,
-        limit: int = 100,
+        limit: int = PAGE,
         resume: str = "",
         fields: str = "",
     ) -> Page:
@@ -132,22 +135,3 @@ class Api(Protocol):
     async def serves(self, kind: Kind) -> bool:
         """Whether the cluster has that kind."""
         ...
-
-
-def error_of(code: int, message: str, retry_after_seconds: float | None = None) -> ApiError:
-    """The error of an answer from 400 on."""
-    match code:
-        case 404:
-            return NotFoundError(message, code)
-        case 403:
-            return ForbiddenError(message, code)
-        case 409:
-            return ConflictError(message, code)
-        case 410:
-            return GoneError(message, code)
-        case 429:
-            return ThrottledError(message, 1.0 if retry_after_seconds is None else retry_after_seconds)
-        case _ if code == 401 or code >= 500:
-            return UnavailableError(message, code)
-        case _:
-            return InvalidError(message, code)

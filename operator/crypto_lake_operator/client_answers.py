@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Final
 
 import aiohttp
 import msgspec
 
-from crypto_lake_operator.client import ApiError, UnavailableError, WatchEvent, error_of
+from crypto_lake_operator.client import (
+    ApiError,
+    ConflictError,
+    ForbiddenError,
+    GoneError,
+    InvalidError,
+    NotFoundError,
+    ThrottledError,
+    UnavailableError,
+    WatchEvent,
+)
+
+# How the API server begins when a webhook of admission can't be reached, or does not answer in time.
+_WEBHOOK: Final = "failed calling webhook"
 
 
 class _Line(msgspec.Struct):
@@ -42,17 +56,41 @@ def no_answer(error: BaseException) -> UnavailableError:
     return UnavailableError(f"the API server can't be reached: {error or type(error).__name__}")
 
 
+def error_of(code: int, message: str, retry_after_seconds: float | None = None) -> ApiError:
+    """The error of an answer from 400 on."""
+    if code == 500 and _WEBHOOK in message:
+        return InvalidError(message, code)
+    match code:
+        case 404:
+            return NotFoundError(message, code)
+        case 403:
+            return ForbiddenError(message, code)
+        case 409:
+            return ConflictError(message, code)
+        case 410:
+            return GoneError(message, code)
+        case 429:
+            return ThrottledError(message, 1.0 if retry_after_seconds is None else retry_after_seconds)
+        case _ if code == 401 or code >= 500:
+            return UnavailableError(message, code)
+        case _:
+            return InvalidError(message, code)
+
+
 class _Status(msgspec.Struct):
     message: str = ""
     code: int = 0
 
 
-def _error_of_status(body: bytes, code: int, retry_after_seconds: float | None = None) -> ApiError:
+_decode_status = msgspec.json.Decoder(_Status).decode
+
+
+def _error_of_status(body: bytes, code: int) -> ApiError:
     try:
-        status = msgspec.json.decode(body, type=_Status)
+        status = _decode_status(body)
     except msgspec.MsgspecError:
         status = _Status(body[:500].decode(errors="replace").strip())
-    return error_of(status.code or code, status.message or f"HTTP {code}", retry_after_seconds)
+    return error_of(status.code or code, status.message or f"HTTP {code}")
 
 
 def error_of_answer(response: aiohttp.ClientResponse, text: bytes) -> ApiError:
@@ -61,7 +99,7 @@ def error_of_answer(response: aiohttp.ClientResponse, text: bytes) -> ApiError:
     with contextlib.suppress(ValueError):
         seconds = float(response.headers.get("Retry-After", ""))
     try:
-        message = msgspec.json.decode(text, type=_Status).message
+        message = _decode_status(text).message
     except msgspec.MsgspecError:
         message = text[:500].decode(errors="replace").strip()
     return error_of(response.status, message or f"HTTP {response.status}", seconds)

@@ -24,6 +24,7 @@ from kubernetes.aio.config import ConfigException
 
 from crypto_lake_operator import access, kinds
 from crypto_lake_operator.client import (
+    PAGE,
     NotFoundError,
     Object,
     Page,
@@ -41,7 +42,6 @@ WATCH_SECONDS: Final = 300
 # The API server sends a bookmark each minute; a connection that is silent for longer is dead.
 SILENCE_SECONDS: Final = 90.0
 ATTEMPTS: Final = 3
-PAGE: Final = 100  # of a list: decoded, an object takes ten times its bytes
 LONGEST_RETRY_SECONDS: Final = 5.0
 # The client is typed only in part.
 _config: Any = kube_config

@@ -6,20 +6,21 @@ say what to do where something is to be done.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 from crypto_lake_operator import cron, naming, quantity, steps
+from crypto_lake_operator.actions import Wait
 from crypto_lake_operator.api import CryptoLake
-from crypto_lake_operator.api_status import Truth
-from crypto_lake_operator.decide import Wait, is_settled
+from crypto_lake_operator.api_status import TaskStatus, Truth
+from crypto_lake_operator.collectors import Seen, runs
+from crypto_lake_operator.decide import is_settled
 from crypto_lake_operator.naming import Slot
-from crypto_lake_operator.observed import Observed, Pod, Unreachable
+from crypto_lake_operator.observed import Observed
 from crypto_lake_operator.reasons import BLOCKING, Reason
 from crypto_lake_operator.render import Plan
-from crypto_lake_operator.report import Report
 
 DISK_FULL_PERCENT: Final = 97.0
 FULL_SOON_SECONDS: Final = 86400
@@ -38,46 +39,6 @@ class Verdict:
     status: Truth
     reason: Reason
     message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A slot with its pod and what its collector said. asked: somebody tried to reach it."""
-
-    slot: Slot
-    name: str
-    wanted: bool
-    pod: Pod | None
-    report: Report | None
-    silence: Unreachable | None
-    not_made: str = ""  # why there is no pod, where its controller says so
-
-    @property
-    def asked(self) -> bool:
-        return self.report is not None or self.silence is not None or not runs(self.pod)
-
-
-def runs(pod: Pod | None) -> bool:
-    return pod is not None and pod.phase == "Running" and not pod.waiting
-
-
-def slots(lake: CryptoLake, plan: Plan, observed: Observed) -> list[Seen]:
-    found: list[Seen] = []
-    for slot in sorted(plan.assignment.collects):
-        name = naming.pod(lake.metadata.name, slot)
-        answer = observed.reports.get(name)
-        found.append(
-            Seen(
-                slot,
-                name,
-                slot in plan.assignment.wanted,
-                observed.pods.get(name),
-                answer if isinstance(answer, Report) else None,
-                answer if isinstance(answer, Unreachable) else None,
-                observed.not_made.get(naming.stateful_set(lake.metadata.name, slot.replica), ""),
-            )
-        )
-    return found
 
 
 def of_waits(waits: Iterable[Wait]) -> Verdict | None:
@@ -182,10 +143,13 @@ def why_not_collecting(seen: Seen) -> Verdict | None:
     if pod.waiting.startswith(("ErrImage", "ImagePull", "InvalidImageName")):
         return Verdict("False", Reason.IMAGE_CANT_BE_PULLED, f"{seen.name}: {pod.waiting}; see spec.image")
     if pod.waiting.startswith("CrashLoop"):
-        hint = f"{seen.name} ends again and again; see kubectl logs --previous {seen.name}"
-        return Verdict("False", Reason.CRASHING, hint)
+        how = f" ({pod.ended})" if pod.ended else ""
+        do = f"see kubectl logs --previous {seen.name}"
+        if pod.ended.startswith("OOMKilled"):
+            do = "raise the memory in spec.pod.resources.limits, or spread its symbols over more shards"
+        return Verdict("False", Reason.CRASHING, f"{seen.name} ends again and again{how}; {do}")
     if seen.silence is not None and runs(pod):
-        since = seen.silence.since.astimezone(UTC).strftime("%H:%M:%SZ")
+        since = (seen.silent_since or seen.silence.since).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
         return Verdict(
             "Unknown", Reason.UNREACHABLE, f"{seen.name} does not answer since {since}: {seen.silence.why}"
         )
@@ -223,19 +187,28 @@ def collecting(lake: CryptoLake, slots: list[Seen]) -> Verdict:
     return Verdict(worst.status, worst.reason, messages)
 
 
-def complete(slots: list[Seen], gaps_open: int) -> Verdict:
+def _cant_be_asked(lake: CryptoLake, slots: list[Seen]) -> Verdict | None:
+    """Where something is not known of a collector, and so not of the lake."""
+    silent = [seen.name for seen in slots if seen.report is None]
+    if not silent:
+        return None
+    if lake.spec.suspend:
+        return Verdict("Unknown", Reason.SUSPENDED, "spec.suspend is set: there is no collector to be asked")
+    return Verdict("Unknown", Reason.UNREACHABLE, f"{some(silent)} can't be asked")
+
+
+def complete(lake: CryptoLake, slots: list[Seen], gaps_open: int) -> Verdict:
     if gaps_open:
         return Verdict(
             "False",
             Reason.GAPS_OPEN,
             "trades are missing that were not fetched yet; status.shards says where, the ledger names each",
         )
-    if silent := [seen.name for seen in slots if seen.report is None]:
-        return Verdict("Unknown", Reason.UNREACHABLE, f"{some(silent)} can't be asked")
-    return Verdict("True", Reason.NO_GAPS, "no trade is known to be missing")
+    return _cant_be_asked(lake, slots) or Verdict("True", Reason.NO_GAPS, "no trade is known to be missing")
 
 
-def uploaded(lake: CryptoLake, observed: Observed, slots: list[Seen]) -> Verdict:
+def uploaded(lake: CryptoLake, observed: Observed, slots: list[Seen], publish: TaskStatus | None) -> Verdict:
+    """publish: what became of its last run; None: none is known."""
     if not lake.spec.bucket:
         return Verdict("True", Reason.NO_BUCKET, "spec.bucket is not set: nothing is to be uploaded")
     failing = [
@@ -243,6 +216,8 @@ def uploaded(lake: CryptoLake, observed: Observed, slots: list[Seen]) -> Verdict
         for seen in slots
         if seen.report and (task := seen.report.tasks.get("upload")) and task.failures
     ]
+    if publish is not None and not publish.ok:
+        failing.append(f"publish: {publish.problem or 'it failed'}")
     if failing:
         return Verdict("False", Reason.UPLOAD_FAILING, some(failing, "; "))
     now_s = observed.taken_at.timestamp()
@@ -260,24 +235,31 @@ def uploaded(lake: CryptoLake, observed: Observed, slots: list[Seen]) -> Verdict
         )
     if problem := _publish_problem(lake, observed):
         return Verdict("False", Reason.UPLOAD_LATE, problem)
-    if silent := [seen.name for seen in slots if seen.report is None]:
-        return Verdict("Unknown", Reason.UNREACHABLE, f"{some(silent)} can't be asked")
+    if verdict := _cant_be_asked(lake, slots):
+        return verdict
     if waiting := [seen.name for seen in slots if seen.report and not seen.report.upload_ok_ns]:
         return Verdict("Unknown", Reason.NOT_UPLOADED_YET, f"{some(waiting)}: no upload has ended yet")
     return Verdict("True", Reason.UP_TO_DATE, "the last uploads were read back and agree")
 
 
 def _publish_problem(lake: CryptoLake, observed: Observed) -> str:
-    """It has no volume to leave its outcome on, so its CronJob tells."""
+    """That it is late, its CronJob tells: also where no pod of it comes to an end."""
     child = observed.child("CronJob", naming.publish(lake.metadata.name))
-    scheduled, succeeded = (
-        _seconds(child.status.get(name)) if child else 0.0
-        for name in ("lastScheduleTime", "lastSuccessfulTime")
-    )
-    limit_seconds = max(LATE_LEAST_SECONDS, 3 * 60 * cron.longest_period_minutes(lake.spec.schedules.publish))
-    if child is None or not succeeded or scheduled - succeeded <= limit_seconds:
+    if child is None:
         return ""
-    return f"publish has not succeeded for {steps.read_seconds(limit_seconds)}; see kubectl logs job/{child.key.name}-…"
+    scheduled = _seconds(child.status.get("lastScheduleTime"))
+    succeeded = _seconds(child.status.get("lastSuccessfulTime") or child.created)
+    limit_seconds = max(LATE_LEAST_SECONDS, 3 * 60 * cron.longest_period_minutes(lake.spec.schedules.publish))
+    if not succeeded or scheduled - succeeded <= limit_seconds:
+        return ""
+    return (
+        f"publish has not succeeded for {steps.read_seconds(limit_seconds)}; see kubectl get jobs,pods "
+        f"-l {_labels(naming.selector(lake.metadata.name, naming.PUBLISH))}"
+    )
+
+
+def _labels(chosen: Mapping[str, str]) -> str:
+    return ",".join(f"{key}={value}" for key, value in chosen.items())
 
 
 def _seconds(text: str | None) -> float:
@@ -303,8 +285,8 @@ def disk(lake: CryptoLake, slots: list[Seen]) -> Verdict:
         return Verdict("False", Reason.DISK_FULL, f"the volume of {some(full)} is full: {hint}")
     if filling:
         return Verdict("False", Reason.DISK_FILLING, f"the volume of {some(filling)} fills up: {hint}")
-    if silent := [seen.name for seen in slots if seen.report is None]:
-        return Verdict("Unknown", Reason.UNREACHABLE, f"{some(silent)} can't be asked")
+    if verdict := _cant_be_asked(lake, slots):
+        return verdict
     if untold := [seen.name for seen in slots if seen.report and seen.report.disk is None]:
         return Verdict("Unknown", Reason.NOT_TOLD, f"{some(untold)} do not tell how full their volume is")
     return Verdict("True", Reason.ENOUGH_ROOM, "there is room on every volume")

@@ -38,7 +38,7 @@ Login = Callable[[], Awaitable[Configuration]]
 # Refusals are asked again so late at most; so long after it was mended a lake may take to heal.
 BACKOFF: Final = Backoff(1.0, 60.0)
 STUCK_SECONDS: Final = 900.0
-_CRD_SECONDS: Final = 5.0
+_RETRY_SECONDS: Final = 5.0
 
 
 class Operator:
@@ -58,7 +58,9 @@ class Operator:
         alert_backoff: Backoff = ALERT_BACKOFF,
         good_seconds: float = GOOD_SECONDS,
         wait_seconds: float = WAIT_SECONDS,
+        retry_seconds: float = _RETRY_SECONDS,
     ) -> None:
+        self._retry_seconds = retry_seconds
         self.settings, self.metrics = settings, metrics
         self._client = client
         self.lakes, self.cache = Lakes(), Cache()
@@ -115,12 +117,20 @@ class Operator:
             # Nothing is decided on a part of what there is.
             for watch in tuple(self.watches):
                 await watch.synced.wait()
-            await self._resync()
+            await self._first_list()
             self.synced = True
             tasks.create_task(self.lake_watch.run(), name="lakes")
             tasks.create_task(self.poller.run(), name="poll")
             tasks.create_task(self.workers.run(), name="workers")
             tasks.create_task(self._resyncs(), name="resync")
+
+    async def _first_list(self) -> None:
+        while True:
+            try:
+                return await self._resync()
+            except ApiError as error:
+                logger.warning("the CryptoLakes can't be listed: %s", error)
+                await asyncio.sleep(self._retry_seconds)
 
     # What is heard
 
@@ -152,9 +162,17 @@ class Operator:
 
     # What is watched
 
-    def _watches_of(self, kind: Kind) -> list[Watch]:
+    def _watches_of(self, kind: Kind, *, optional: bool = False) -> list[Watch]:
         made = [
-            Watch(self._client, self.cache, kind, namespace, self._on_owner, self.metrics.restarted)
+            Watch(
+                self._client,
+                self.cache,
+                kind,
+                namespace,
+                self._on_owner,
+                self.metrics.restarted,
+                optional=optional,
+            )
             for namespace in self.settings.watch_namespaces or ("",)
         ]
         self.watches += made
@@ -180,9 +198,26 @@ class Operator:
             except ApiError as error:
                 logger.info("%s are not made: %s", kind.plural, error)
                 continue
-            self._optional[name] = self._watches_of(kind)
-            for watch in self._optional[name]:
-                self._tasks.create_task(watch.run(), name=str(watch))
+            self._optional[name] = self._watches_of(kind, optional=True)
+            self._tasks.create_task(self._watch_optional(name), name=name)
+
+    async def _watch_optional(self, name: str) -> None:
+        """While the cluster has that kind. What is made of it would else be tried, and missed, all the time."""
+        watches = self._optional[name]
+        running = [asyncio.create_task(watch.run(), name=str(watch)) for watch in watches]
+        try:
+            await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+        del self._optional[name]
+        self.watches = [watch for watch in self.watches if watch not in watches]
+        for key, _ in self.lakes.entries():
+            self.workers.add(key)
+        for task in running:
+            if not task.cancelled():
+                task.result()
 
     async def _wait_for_definition(self) -> None:
         while True:
@@ -195,7 +230,7 @@ class Operator:
                 )
             except ApiError as error:
                 logger.warning("%s", error)
-            await asyncio.sleep(_CRD_SECONDS)
+            await asyncio.sleep(self._retry_seconds)
 
     # Resync
 
@@ -215,7 +250,7 @@ class Operator:
                 await self._resync(spread_seconds=min(60.0, self.settings.resync_seconds / 4))
             except ApiError as error:
                 logger.warning("the resync failed: %s", error)
-                await asyncio.sleep(_CRD_SECONDS)
+                await asyncio.sleep(self._retry_seconds)
                 self._missed.set()
 
     async def _resync(self, spread_seconds: float = 0.0) -> None:
@@ -223,7 +258,11 @@ class Operator:
         first = not self.synced
         for namespace in self.settings.watch_namespaces or ("",):
             seen: set[Key] = set()
-            before = {key for key, _ in self.lakes.entries() if not namespace or key.namespace == namespace}
+            before = {
+                key: entry.uid
+                for key, entry in self.lakes.entries()
+                if not namespace or key.namespace == namespace
+            }
             resume = ""
             while True:
                 page = await self._client.list_page(kinds.LAKE, namespace, "", resume=resume)
@@ -239,10 +278,9 @@ class Operator:
                 if not page.resume:
                     break
                 resume = page.resume
-            for key in before - seen:
-                entry = self.lakes.get(key)
-                if entry is not None:
-                    self.reconciler.forget(key, entry.uid)
+            for key, uid in before.items():
+                if key not in seen:  # nor is one that was made since under that name
+                    self.reconciler.forget(key, uid)
         self.resynced = time.time()
 
     # What is told

@@ -22,8 +22,11 @@ COLUMNS: Final = (
     ("Lag", "string", ".status.lag", "Receipt minus exchange time."),
     ("Gaps", "integer", ".status.gapsOpen", "Gaps that are known and not filled."),
     ("Unuploaded", "string", ".status.notUploaded", "What is not in the bucket yet."),
+    ("Collectors", "string", ".status.collectors", "Collectors that are live, and wanted."),
+    ("Published", "string", ".status.lastPublishedDay", "Up to this day bars are final in the bucket."),
     ("Age", "date", ".metadata.creationTimestamp", "Since when there is this lake."),
 )
+WIDE: Final = frozenset({"Collectors", "Published"})  # with `-o wide` alone
 Schema = dict[str, Any]
 
 
@@ -31,6 +34,7 @@ def crd() -> Schema:
     """The CustomResourceDefinition as it is applied."""
     columns = [
         {"name": name, "type": type_, "jsonPath": path, "description": text}
+        | ({"priority": 1} if name in WIDE else {})
         for name, type_, path, text in COLUMNS
     ]
     return {

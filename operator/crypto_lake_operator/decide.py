@@ -11,10 +11,21 @@ what was ours (see drift).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from crypto_lake_operator import drift, naming, quantity
+from crypto_lake_operator.actions import (
+    Action,
+    Apply,
+    Delete,
+    DeleteJob,
+    EvictPod,
+    GrowClaim,
+    OrphanRecreate,
+    RemoveForeign,
+    RetainClaims,
+    Wait,
+)
 from crypto_lake_operator.observed import Child, Key, Manifest, Observed
 from crypto_lake_operator.reasons import Reason
 from crypto_lake_operator.render import Plan
@@ -34,98 +45,6 @@ KINDS: Final = (
 )
 STUCK_SECONDS: Final = 120.0
 _IMMUTABLE: Final = ("serviceName", "selector", "podManagementPolicy")
-
-
-@dataclass(frozen=True, slots=True)
-class Apply:
-    """Server-side apply, forced. Not `known`: it was not among the observed, and may be somebody else's; the executor
-    then looks first, and refuses with Reason.NOT_OURS where another controls it.
-    """
-
-    manifest: Manifest
-    known: bool
-    why: str
-
-    @property
-    def key(self) -> Key:
-        return Key(self.manifest["kind"], self.manifest["metadata"]["name"])
-
-
-@dataclass(frozen=True, slots=True)
-class RemoveForeign:
-    """JSON patch: test the resource version, then remove these pointers in this order."""
-
-    key: Key
-    resource_version: str
-    pointers: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Delete:
-    """With the uid as precondition, in the background."""
-
-    key: Key
-    uid: str
-
-
-@dataclass(frozen=True, slots=True)
-class GrowClaim:
-    """Patch of the claim's request."""
-
-    claim: str
-    size: str
-
-
-@dataclass(frozen=True, slots=True)
-class RetainClaims:
-    """Patch of a StatefulSet: its claims outlive it."""
-
-    key: Key
-
-
-@dataclass(frozen=True, slots=True)
-class OrphanRecreate:
-    """Delete the StatefulSet and leave its pods (propagationPolicy Orphan, uid and resource version as preconditions),
-    then apply the manifest, which takes them over. Collecting goes on meanwhile.
-    """
-
-    key: Key
-    uid: str
-    resource_version: str
-    manifest: Manifest
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class EvictPod:
-    """By the eviction API, so that the disruption budget is asked."""
-
-    pod: str
-    uid: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteJob:
-    """With the uid as precondition and its pod, in the foreground: the claim is then free."""
-
-    job: str
-    uid: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Something can't be done now, or not by the operator. It becomes the condition Reconciled."""
-
-    reason: Reason
-    message: str
-    subject: str = ""
-
-
-Action = (
-    Apply | RemoveForeign | Delete | GrowClaim | RetainClaims | OrphanRecreate | EvictPod | DeleteJob | Wait
-)
 
 
 def decide(plan: Plan, observed: Observed) -> list[Action]:

@@ -91,7 +91,8 @@ class Teller:
             "apiVersion": kinds.EVENT.api_version,
             "kind": "Event",
             "metadata": {
-                "name": f"{metadata.name[:200]}.{secrets.token_hex(8)}",
+                # A name that is cut may not end in what a name may not end in.
+                "name": f"{metadata.name[:200].rstrip('.-')}.{secrets.token_hex(8)}",
                 "namespace": metadata.namespace,
             },
             "eventTime": now.isoformat(timespec="microseconds").replace("+00:00", "Z"),

@@ -10,7 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
-from crypto_lake_operator import kinds
+from crypto_lake_operator import drift, kinds
+from crypto_lake_operator.actions import (
+    Action,
+    Apply,
+    Delete,
+    DeleteJob,
+    EvictPod,
+    GrowClaim,
+    OrphanRecreate,
+    RemoveForeign,
+    RetainClaims,
+    Wait,
+)
 from crypto_lake_operator.api import CryptoLake
 from crypto_lake_operator.cache import Cache
 from crypto_lake_operator.client import (
@@ -24,19 +36,7 @@ from crypto_lake_operator.client import (
     ThrottledError,
     UnavailableError,
 )
-from crypto_lake_operator.decide import (
-    Action,
-    Apply,
-    Delete,
-    DeleteJob,
-    EvictPod,
-    GrowClaim,
-    OrphanRecreate,
-    RemoveForeign,
-    RetainClaims,
-    Wait,
-    not_ours,
-)
+from crypto_lake_operator.decide import not_ours
 from crypto_lake_operator.events import News
 from crypto_lake_operator.observed import Key
 from crypto_lake_operator.reasons import Reason
@@ -148,6 +148,7 @@ class Executor:
         if action.known:
             live = await self._client.apply(manifest)
             self._put(key.kind, live, result)
+            _compare(action, live, result)
             if key.kind == "StatefulSet":
                 result.news.append(News("Normal", "Changed", "Apply", f"changed {key}: {action.why}"))
             return
@@ -163,6 +164,7 @@ class Executor:
             # Ours, and not seen: it has lost its labels, or the watch has not brought it yet.
             live = await self._client.apply(manifest)
         self._put(key.kind, live, result)
+        _compare(action, live, result)
         if key.kind == "StatefulSet":
             count = manifest["spec"]["replicas"]
             note = f"made {key} with {count} {'collector' if count == 1 else 'collectors'}"
@@ -183,6 +185,22 @@ class Executor:
         result.done += 1
 
 
+def _compare(action: Apply, live: Object, result: Executed) -> None:
+    """Whether it came back as it was sent. What admission changes would else be changed back once a second."""
+    manifest = action.manifest
+    pointers = drift.intruders(
+        live, manifest, drift.foreign_fields(live["metadata"].get("managedFields") or ())
+    )
+    if pointers:  # of others, who set it before: the next pass takes it out
+        return
+    if path := drift.covers(live, manifest):
+        message = (
+            f"{action.key}: it was applied and came back otherwise at {path}: a webhook or policy of admission changes "
+            "it; exempt the lake's objects from it, or say in spec what it is to be"
+        )
+        result.waits.append(Wait(Reason.CHANGED_BY_ADMISSION, message, str(action.key)))
+
+
 def _controller(live: Object) -> str:
     owners = cast("list[dict[str, Any]]", live["metadata"].get("ownerReferences") or [])
     return next((owner["uid"] for owner in owners if owner.get("controller")), "")
@@ -200,6 +218,13 @@ def refusal(what: str, error: ApiError) -> Wait:
     if isinstance(error, ForbiddenError) and " cannot " in said and "User " in said:
         return Wait(
             Reason.FORBIDDEN, f"{what}: the operator may not: {said}; compare its Role with the chart's", what
+        )
+    if error.code == 500:
+        return Wait(
+            Reason.REFUSED,
+            f"{what}: an admission webhook does not answer, so nobody can write it: {said}; see kubectl get "
+            "mutatingwebhookconfigurations,validatingwebhookconfigurations",
+            what,
         )
     return Wait(Reason.REFUSED, f"{what}: the API server refuses: {said}", what)
 

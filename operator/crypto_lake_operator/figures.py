@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -9,17 +10,21 @@ import msgspec
 
 from crypto_lake_operator import steps
 from crypto_lake_operator.api_status import Figures, ShardStatus, Status
-from crypto_lake_operator.conditions import Seen, runs, why_not_collecting
+from crypto_lake_operator.collectors import Seen, runs
+from crypto_lake_operator.conditions import why_not_collecting
 from crypto_lake_operator.report import Report
 
 
 def shard(seen: Seen, suspended: bool, previous: Status) -> ShardStatus:
     before = next((shard for shard in previous.shards if shard.name == str(seen.slot)), None)
     state = _state(seen, suspended)
+    since = seen.silent_since.strftime("%Y-%m-%dT%H:%M:%SZ") if seen.silent_since else None
     if seen.report is None:
         if before is None:
-            return ShardStatus(name=str(seen.slot), pod=seen.name, state=state)
-        return msgspec.structs.replace(before, pod=seen.name, state=state, symbols=0, lag_seconds=None)
+            return ShardStatus(name=str(seen.slot), pod=seen.name, state=state, silent_since=since)
+        return msgspec.structs.replace(
+            before, pod=seen.name, state=state, symbols=0, lag_seconds=None, silent_since=since
+        )
     report, old = seen.report, before or Figures()
     lag, pending, soon = report.lag_seconds, report.pending, report.disk_full_in_seconds
     return ShardStatus(
@@ -83,3 +88,15 @@ def gaps(slots: list[Seen]) -> tuple[int, int]:
             own = (sum(s.holes_open for s in open_), sum(s.ids_missing for s in open_))
             best[seen.slot.shard] = min(own, best.get(seen.slot.shard, own))
     return sum(holes for holes, _ in best.values()), sum(missing for _, missing in best.values())
+
+
+def last_known_gaps(slots: list[Seen], shards: Sequence[ShardStatus]) -> tuple[int, int]:
+    """The same with what a shard last said, where none of its copies can be asked now: a gap is not gone with a pod."""
+    found: list[tuple[int, int]] = []
+    for number in {seen.slot.shard for seen in slots}:
+        copies = [
+            (seen, shard) for seen, shard in zip(slots, shards, strict=True) if seen.slot.shard == number
+        ]
+        asked = [shard for seen, shard in copies if seen.report is not None] or [shard for _, shard in copies]
+        found.append(min((shard.gaps_open, shard.trades_missing) for shard in asked))
+    return sum(holes for holes, _ in found), sum(missing for _, missing in found)

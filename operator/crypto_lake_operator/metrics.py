@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter as Counts
 from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 from typing import Final
@@ -10,7 +11,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from crypto_lake_operator import kinds
+from crypto_lake_operator import kinds, naming
 from crypto_lake_operator.api_status import CONDITIONS, Status
 from crypto_lake_operator.kinds import Kind
 
@@ -197,3 +198,13 @@ class _Scraped:
         for labels, count in counts.items():
             by_condition.add_metric(labels, count)
         yield by_condition
+        by_task = GaugeMetricFamily(
+            f"{PREFIX}_lakes_by_task",
+            "Lakes by how the last run of a task went that has no volume.",
+            labels=["task", "ok"],
+        )
+        runs = Counts((task.name, str(task.ok)) for lake in now.statuses for task in lake.tasks)
+        for name in naming.LAKE_TASKS:
+            for ok in ("True", "False"):
+                by_task.add_metric((name, ok), runs[name, ok])
+        yield by_task

@@ -17,6 +17,9 @@ POD_NAME_LABEL: Final = "statefulset.kubernetes.io/pod-name"
 POD_INDEX_LABEL: Final = "apps.kubernetes.io/pod-index"
 REPLICAS: Final = ("a", "b")
 CLAIM: Final = "data"
+# Tasks of the lake, not of one claim; what became of them is read of their pods.
+PUBLISH, MACRO = "publish", "macro"
+LAKE_TASKS: Final = (PUBLISH, MACRO)
 # A CronJob's name has 52 characters at most, and `-a-15-transform` comes after the lake's part of it.
 MAX_BASE: Final = 37
 _HASH_LENGTH: Final = 6
@@ -81,6 +84,10 @@ def task(lake: str, slot: Slot, name: str) -> str:
 
 def publish(lake: str) -> str:
     return f"{base(lake)}-publish"
+
+
+def macro(lake: str) -> str:
+    return f"{base(lake)}-macro"
 
 
 def labels(lake: str, component: str) -> dict[str, str]:

@@ -77,6 +77,7 @@ class Observer:
             claims=dict(belongings.claims),
             pods=dict(belongings.pods),
             jobs=tuple(belongings.jobs.values()),
+            ends=belongings.last_ends(),
             storage_classes=classes,
             secrets=secrets,
             apis=self._apis(),

@@ -13,11 +13,14 @@ from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 
+from crypto_lake.model import task_outcome
 from crypto_lake_operator import drift
-from crypto_lake_operator.naming import CLAIM, LABEL_POD, LABEL_REPLICA, POD_NAME_LABEL, Slot
+from crypto_lake_operator.naming import CLAIM, LABEL_POD, LABEL_REPLICA, LAKE_TASKS, POD_NAME_LABEL, Slot
 from crypto_lake_operator.report import Report
 
 Manifest = dict[str, Any]
+STOPPED: Final = (130, 143)  # exit codes of who was told to end, as when its time is over
+PROGRAM: Final = "crypto-lake"  # what it puts before each line of complaint
 API_SERVICE_MONITOR: Final = "monitoring.coreos.com/v1/ServiceMonitor"
 API_PROMETHEUS_RULE: Final = "monitoring.coreos.com/v1/PrometheusRule"
 
@@ -49,6 +52,7 @@ class Child:
     status: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     foreign: tuple[drift.Path, ...] = ()
     deleting: bool = False
+    created: str = ""  # as the API gives it
 
     def manifest(self) -> Manifest:
         return msgspec.json.decode(self.body)
@@ -68,7 +72,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A collector's pod. waiting: why its container does not start, such as ImagePullBackOff."""
+    """A collector's pod. waiting: why its container does not start, such as ImagePullBackOff. ended: how it ended last."""
 
     name: str
     slot: Slot | None = None
@@ -80,6 +84,7 @@ class Pod:
     ready_since: datetime | None = None  # when `ready` last changed
     revision: str = ""
     waiting: str = ""
+    ended: str = ""
     unschedulable: str = ""
     deleting: bool = False
 
@@ -96,6 +101,18 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Ended:
+    """A pod that has ended, of a task of the whole lake. last_published_day: None where it does not say."""
+
+    task: str
+    pod: str
+    at: datetime
+    ok: bool
+    problem: str = ""
+    last_published_day: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Unreachable:
     """A collector that does not answer. since: of the first failure in a row."""
 
@@ -109,6 +126,7 @@ class Observed:
 
     storage_classes: whether a class allows expansion; None: there is no such class; one that can't be read is absent.
     secrets: whether a named Secret has its key: False also where there is no such Secret; absent: not looked at.
+    ends: by task of the whole lake, its pod that ended last, of those that are still there.
     apis: which optional kinds the cluster has.
     reports: by pod.
     not_made: by StatefulSet, why its controller can't make a pod or a claim, in its own words.
@@ -119,6 +137,7 @@ class Observed:
     claims: Mapping[str, Claim] = field(default_factory=lambda: MappingProxyType({}))
     pods: Mapping[str, Pod] = field(default_factory=lambda: MappingProxyType({}))
     jobs: tuple[Job, ...] = ()
+    ends: Mapping[str, Ended] = field(default_factory=lambda: MappingProxyType({}))
     storage_classes: Mapping[str, bool | None] = field(default_factory=lambda: MappingProxyType({}))
     secrets: Mapping[str, bool] = field(default_factory=lambda: MappingProxyType({}))
     apis: frozenset[str] = frozenset()
@@ -163,6 +182,7 @@ def child_of(live: Mapping[str, Any]) -> Child:
         status={key: status[key] for key in _STATUS_KEPT.get(live["kind"], ()) if key in status},
         foreign=drift.foreign_fields(metadata.get("managedFields") or ()),
         deleting="deletionTimestamp" in metadata,
+        created=metadata.get("creationTimestamp", ""),
     )
 
 
@@ -185,6 +205,11 @@ def pod_of(live: Mapping[str, Any]) -> Pod:
     ready, scheduled = _below(conditions, "Ready"), _below(conditions, "PodScheduled")
     states = [_below(container, "state") for container in _items(status, "containerStatuses")]
     waiting = next((_below(state, "waiting") for state in states if "waiting" in state), _below({}, ""))
+    last = [
+        _below(_below(container, state), "terminated")
+        for container in _items(status, "containerStatuses")
+        for state in ("state", "lastState")
+    ]
     name = labels.get(POD_NAME_LABEL, metadata["name"])
     ordinal = name.rpartition("-")[2]
     replica = labels.get(LABEL_REPLICA, "")
@@ -199,6 +224,7 @@ def pod_of(live: Mapping[str, Any]) -> Pod:
         ready_since=_time(ready.get("lastTransitionTime")),
         revision=labels.get("controller-revision-hash", ""),
         waiting=": ".join(text for text in (waiting.get("reason"), waiting.get("message")) if text),
+        ended=next((_how_it_ended(terminated) for terminated in last if terminated), ""),
         unschedulable=scheduled.get("message", "") if scheduled.get("status") == "False" else "",
         deleting="deletionTimestamp" in metadata,
     )
@@ -219,6 +245,44 @@ def job_of(live: Mapping[str, Any]) -> Job | None:
         return None
     claim = next((name for name in claims if name.startswith(f"{CLAIM}-")), claims[0])
     return Job(owner["name"], owner["uid"], metadata["name"], claim, spec.get("nodeName", ""))
+
+
+def _how_it_ended(terminated: Mapping[str, Any]) -> str:
+    """`OOMKilled, exit code 137`, and the program's own last line where it ended by itself."""
+    reason, code = str(terminated.get("reason", "")), terminated.get("exitCode", 0)
+    how = f"exit code {code}" if reason in ("", "Error", "Completed") else f"{reason}, exit code {code}"
+    said = last_words(str(terminated.get("message", "")))
+    return f"{how}: {said}" if said else how
+
+
+def last_words(message: str) -> str:
+    """The program's complaint at the end of a log, without its name; empty where there is none."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    program, _, said = lines[-1].partition(": ") if lines else ("", "", "")
+    return said[:300] if program == PROGRAM else ""
+
+
+def ended_of(live: Mapping[str, Any]) -> Ended | None:
+    """Of the pod of a task of the whole lake; None where it has not come to an end, or was stopped before: it goes on with
+    the next run.
+    """
+    metadata, status = live["metadata"], _below(live, "status")
+    task = _below(metadata, "labels").get("app.kubernetes.io/component", "")
+    taken = any(c.get("type") == "DisruptionTarget" for c in _items(status, "conditions"))
+    states = [_below(_below(c, "state"), "terminated") for c in _items(status, "containerStatuses")]
+    terminated = next((state for state in states if state), None)
+    at = _time(terminated.get("finishedAt")) if terminated else None
+    if task not in LAKE_TASKS or taken or terminated is None or at is None:
+        return None
+    if terminated.get("exitCode") in STOPPED:
+        return None
+    message = str(terminated.get("message", ""))
+    outcome = task_outcome.decode(message)
+    if outcome is None or outcome.task != task:
+        ok = terminated.get("exitCode") == 0
+        problem = "" if ok else _how_it_ended(terminated)
+        return Ended(task, metadata["name"], at, ok, problem)
+    return Ended(task, metadata["name"], at, outcome.ok, outcome.problem, outcome.last_published_day)
 
 
 def _below(live: Mapping[str, Any], name: str) -> dict[str, Any]:

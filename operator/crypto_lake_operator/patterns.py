@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 SYMBOL: Final = r"^[A-Z0-9]+$"
+SERIES: Final = r"^[A-Z0-9^][A-Z0-9^=.&-]*$"  # of crypto_lake.model.series
 # Of crypto_lake.config.durations only what makes sense for days and minutes; no zero.
 DURATION: Final = r"^([1-9][0-9]{0,5}[smhdw])+$"
 RETENTION: Final = r"^(never|([1-9][0-9]{0,5}[smhdw])+)$"

@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 import aiohttp
 
 from crypto_lake_operator.cache import Belongings, Cache, Owner
-from crypto_lake_operator.conditions import runs
+from crypto_lake_operator.collectors import runs
 from crypto_lake_operator.observed import Pod, Unreachable
 from crypto_lake_operator.poll_figures import Picture, picture
 from crypto_lake_operator.render.context import HTTP_PORT

@@ -35,7 +35,7 @@ class Reason(StrEnum):
     REFUSED = "Refused"
     FORBIDDEN = "Forbidden"
     QUOTA_EXCEEDED = "QuotaExceeded"
-    API_UNAVAILABLE = "ApiServerUnavailable"
+    CHANGED_BY_ADMISSION = "ChangedByAdmission"
     SECRET_MISSING = "SecretMissing"  # noqa: S105
     STORAGE_CLASS_MISSING = "StorageClassMissing"
     VOLUME_CANT_GROW = "VolumeCantGrow"
@@ -57,6 +57,22 @@ class Reason(StrEnum):
     BUG = "OperatorFault"
 
 
+# What passes by itself, or was asked for.
+PASSING: Final = frozenset(
+    {
+        Reason.SUSPENDED,
+        Reason.STARTING,
+        Reason.ROLLING_OUT,
+        Reason.CONFIGURATION_PENDING,
+        Reason.MOVING_SYMBOLS,
+        Reason.DRAINING,
+        Reason.RELEASING_CLAIMS,
+        Reason.GROWING_VOLUME,
+        Reason.DELETING,
+        Reason.NOT_TOLD,
+        Reason.NOT_UPLOADED_YET,
+    }
+)
 # With these Reconciled is False and the lake is not Ready: what runs is not what spec asks for, and will not be by
 # itself. With the others a lake that collects is Ready.
 BLOCKING: Final = frozenset(

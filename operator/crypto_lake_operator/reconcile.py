@@ -10,12 +10,13 @@ from typing import Any, Final, Literal, cast
 
 import msgspec
 
-from crypto_lake_operator import kinds
+from crypto_lake_operator import changes, kinds
+from crypto_lake_operator.actions import Wait
 from crypto_lake_operator.api import CryptoLake, CryptoLakeSpec, Metadata
 from crypto_lake_operator.api_status import Status
 from crypto_lake_operator.client import Api, ApiError, ConflictError, NotFoundError, UnavailableError
 from crypto_lake_operator.config import OperatorSettings
-from crypto_lake_operator.decide import Wait, decide
+from crypto_lake_operator.decide import decide
 from crypto_lake_operator.events import News, Teller
 from crypto_lake_operator.execute import Executor
 from crypto_lake_operator.lakes import Change, Entry, Lakes
@@ -35,7 +36,14 @@ _OVERTAKEN_SECONDS: Final = 0.2
 _ROUNDS: Final = 4
 # What the API server refuses is asked again, later and later (the queue's backoff). Nothing tells when it is mended.
 REFUSALS: Final = frozenset(
-    {Reason.NOT_OURS, Reason.REFUSED, Reason.FORBIDDEN, Reason.QUOTA_EXCEEDED, Reason.BUG}
+    {
+        Reason.NOT_OURS,
+        Reason.REFUSED,
+        Reason.FORBIDDEN,
+        Reason.QUOTA_EXCEEDED,
+        Reason.CHANGED_BY_ADMISSION,
+        Reason.BUG,
+    }
 )
 
 # For who sends alerts: gives the status with what was told, and in how many seconds to look again.
@@ -146,13 +154,18 @@ class Reconciler:
         entry = self._lakes.get(key)
         if entry is None or seen.lake.metadata.deletion_timestamp is not None:
             return Done()
+        if (
+            entry.uid != seen.lake.metadata.uid
+        ):  # another one of that name has come meanwhile, and has a turn of its own
+            return Done()
         status = compute_status(seen.lake, seen.plan, seen.observed, seen.waits, entry.status)
         again: list[float] = []
         if seen.plan is not None:
             status, later = await self._on_seen(seen.lake, seen.plan, seen.observed, status)
             again += [later] if later is not None else []
         now = datetime.now(UTC)
-        if should_write(entry.status, status, entry.written, now):
+        every_seconds = self._settings.status_seconds
+        if should_write(entry.status, status, entry.written, now, every_seconds):
             match await self._write(key, entry, status, seen.lake):
                 case "written":
                     pass
@@ -162,7 +175,7 @@ class Reconciler:
                     return Failed()
         elif status != entry.status and entry.written is not None:
             passed = (now - entry.written).total_seconds()
-            again.append(max(1.0, self._settings.status_seconds - passed))
+            again.append(max(1.0, every_seconds - passed))
         if seen.fault or any(wait.reason in REFUSALS for wait in seen.waits):
             return Failed()
         # What was written is compared once more with what came of it.
@@ -196,7 +209,8 @@ class Reconciler:
             logger.error("%s: its status is not taken: %s", key, error)
             return "refused"
         self._lakes.wrote(live, datetime.now(UTC))
-        await self._tell_ready(lake, entry.status, status)
+        for news in changes.news(entry.status, status):
+            await self._teller.tell(lake, news)
         return "written"
 
     async def _read_again(self, key: Key, entry: Entry) -> None:
@@ -207,15 +221,6 @@ class Reconciler:
             self.forget(key, entry.uid)
             return
         self._lakes.put(live)
-
-    async def _tell_ready(self, lake: CryptoLake, old: Status, new: Status) -> None:
-        before, after = old.condition("Ready"), new.condition("Ready")
-        if after is None or (before is not None and before.status == after.status):
-            return
-        if after.status == "True":
-            await self._teller.tell(lake, News("Normal", "Ready", "Observe", after.message))
-        elif before is not None:
-            await self._teller.tell(lake, News("Warning", after.reason, "Observe", after.message))
 
 
 def _rests(observed: Observed, status: Status) -> bool:

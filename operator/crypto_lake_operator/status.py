@@ -12,11 +12,12 @@ from typing import Final
 
 import msgspec
 
-from crypto_lake_operator import steps
+from crypto_lake_operator import naming, status_tasks, steps
+from crypto_lake_operator.actions import Wait
 from crypto_lake_operator.api import CryptoLake
 from crypto_lake_operator.api_status import CONDITIONS, Condition, ConditionType, Status
+from crypto_lake_operator.collectors import Seen, slots
 from crypto_lake_operator.conditions import (
-    Seen,
     Verdict,
     collecting,
     complete,
@@ -24,16 +25,13 @@ from crypto_lake_operator.conditions import (
     of_waits,
     ready,
     reconciled,
-    slots,
     uploaded,
 )
-from crypto_lake_operator.decide import Wait
-from crypto_lake_operator.figures import gaps, shard
+from crypto_lake_operator.figures import gaps, last_known_gaps, shard
 from crypto_lake_operator.observed import Observed
 from crypto_lake_operator.reasons import Reason
 from crypto_lake_operator.render import Plan
 
-WRITE_SECONDS: Final = 30.0
 LONGEST_MESSAGE: Final = 2000
 
 
@@ -48,20 +46,26 @@ def compute_status(
         verdicts: dict[ConditionType, Verdict] = {"Reconciled": no_plan, "Ready": no_plan}
         conditions = _conditions(lake, observed, verdicts, previous)
         return _kept(lake, previous, conditions)
-    seen = slots(lake, plan, observed)
+    seen = slots(lake, plan, observed, previous)
     as_wanted = reconciled(lake, plan, observed, seen, waits)
     if previous.conditions and not all(each.asked for each in seen):
         return _kept(lake, previous, _conditions(lake, observed, {"Reconciled": as_wanted}, previous))
-    flowing = collecting(lake, seen)
+    flowing, tasks = collecting(lake, seen), status_tasks.of_lake(lake, observed, previous)
     found: dict[ConditionType, Verdict] = {
         "Ready": ready(flowing, as_wanted),
         "Collecting": flowing,
-        "Complete": complete(seen, gaps(seen)[0]),
-        "Uploaded": uploaded(lake, observed, seen),
+        "Complete": complete(lake, seen, gaps(seen)[0]),
+        "Uploaded": uploaded(
+            lake, observed, seen, next((t for t in tasks if t.name == naming.PUBLISH), None)
+        ),
         "DiskHealthy": disk(lake, seen),
         "Reconciled": as_wanted,
     }
-    return _summed(lake, seen, previous, _conditions(lake, observed, found, previous))
+    return msgspec.structs.replace(
+        _summed(lake, seen, previous, _conditions(lake, observed, found, previous)),
+        tasks=tasks,
+        last_published_day=status_tasks.last_published_day(lake, observed, previous),
+    )
 
 
 def _kept(lake: CryptoLake, previous: Status, conditions: tuple[Condition, ...]) -> Status:
@@ -109,7 +113,7 @@ def _summed(
     )
     lags = [each.lag_seconds for each in shards if each.lag_seconds is not None]
     uploads = [each.last_verified_upload for each in shards]
-    gaps_open, trades_missing = gaps(seen)
+    gaps_open, trades_missing = last_known_gaps(seen, shards)
     wanted = [shard_ for shard_, each in zip(shards, seen, strict=True) if each.wanted]
     return Status(
         observed_generation=lake.metadata.generation,
@@ -126,7 +130,6 @@ def _summed(
         disk_used_percent=_of(max, [each.disk_used_percent for each in shards]),
         disk_full_in_seconds=_of(min, [each.disk_full_in_seconds for each in shards]),
         collectors=f"{sum(each.state == 'Live' for each in wanted)}/{len(wanted)}",
-        last_published_day=previous.last_published_day,
         shards=shards,
         alerts=previous.alerts,
     )
@@ -138,17 +141,28 @@ def _of(choose: Callable[[list[int]], int], figures: list[int | None]) -> int | 
 
 
 def is_transition(old: Status, new: Status) -> bool:
-    """Something that must be there at once: a condition, the generation looked at, or which alerts were told."""
-    if old.observed_generation != new.observed_generation or old.alerts != new.alerts:
-        return True
-    before = {c.type: (c.status, c.reason) for c in old.conditions}
-    return before != {c.type: (c.status, c.reason) for c in new.conditions}
+    """Something that must be there at once: a condition, the generation looked at, which alerts were told, since when a
+    collector is silent, whether a task went well.
+    """
+
+    def of(status: Status) -> tuple[object, ...]:
+        return (
+            status.observed_generation,
+            status.alerts,
+            {c.type: (c.status, c.reason) for c in status.conditions},
+            {s.name: s.silent_since for s in status.shards if s.silent_since},
+            {t.name: t.ok for t in status.tasks},
+        )
+
+    return of(old) != of(new)
 
 
-def should_write(old: Status, new: Status, last_write: datetime | None, now: datetime) -> bool:
-    """Transitions at once; figures and messages once in WRITE_SECONDS; what is equal never."""
+def should_write(
+    old: Status, new: Status, last_write: datetime | None, now: datetime, every_seconds: float
+) -> bool:
+    """Transitions at once; figures and messages once in every_seconds; what is equal never."""
     if old == new:
         return False
     if last_write is None or is_transition(old, new):
         return True
-    return (now - last_write).total_seconds() >= WRITE_SECONDS
+    return (now - last_write).total_seconds() >= every_seconds

@@ -102,6 +102,7 @@ _HOLDS: Final[Mapping[str, Callable[[Any], bool]]] = {
     ),
     "replicas: 2": lambda spec: spec.replicas == 1 or spec.bucket is not None,
     "shards above": lambda spec: spec.shards == 1 or spec.bucket is not None,
+    "macro needs": lambda spec: spec.macro is None or spec.bucket is not None,
     "there are more": lambda spec: spec.shards <= len(spec.symbols),
 }
 
@@ -129,12 +130,19 @@ def _walk(part: Part, path: str) -> Iterator[Problem]:
 
 def _more(spec: CryptoLakeSpec) -> Iterator[Problem]:
     """What no schema can say, or only clumsily."""
-    for name in ("symbols", "streams"):
-        values: tuple[str, ...] = getattr(spec, name)
+    sets: dict[str, tuple[str, ...]] = {"symbols": spec.symbols, "streams": spec.streams}
+    schedules = {
+        f"schedules.{field.name}": str(getattr(spec.schedules, field.name))
+        for field in msgspec.structs.fields(spec.schedules)
+    }
+    if spec.macro is not None:
+        sets["macro.series"] = spec.macro.series
+        schedules["macro.schedule"] = spec.macro.schedule
+    for name, values in sets.items():
         for twice in sorted(value for value, times in Counter(values).items() if times > 1):
             yield Problem(f"spec.{name}", f"{twice} stands twice")
-    for field in msgspec.structs.fields(spec.schedules):
+    for name, schedule in schedules.items():
         try:
-            cron.shortest_period_minutes(getattr(spec.schedules, field.name))
+            cron.shortest_period_minutes(schedule)
         except cron.InvalidCronError as error:
-            yield Problem(f"spec.schedules.{field.name}", str(error))
+            yield Problem(f"spec.{name}", str(error))

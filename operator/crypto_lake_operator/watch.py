@@ -45,7 +45,8 @@ _decode_metadata = msgspec.json.Decoder(_Object).decode
 class Watch:
     """Of one kind, in one namespace or (empty) all.
 
-    on_change: called with each lake whose picture changed. on_restart: when it had to begin anew.
+    on_change: called with each lake whose picture changed. on_restart: when it had to begin anew. optional: the cluster
+    may cease to have that kind; `run` then forgets all of it and returns.
     """
 
     def __init__(
@@ -56,7 +57,10 @@ class Watch:
         namespace: str,
         on_change: Callable[[Owner], None],
         on_restart: Callable[[Kind], None] = lambda _: None,
+        *,
+        optional: bool = False,
     ) -> None:
+        self._optional = optional
         self._client, self._cache, self.kind, self.namespace = client, cache, kind, namespace
         self._on_change, self._on_restart = on_change, on_restart
         self.synced = asyncio.Event()
@@ -64,7 +68,9 @@ class Watch:
         self.trouble = "it has not been listed yet"
 
     async def run(self) -> None:
-        """Lists and follows, whatever happens. What the API server does not let us see is tried ever later."""
+        """Lists and follows, whatever happens. What the API server does not let us see is tried ever later. Returns only
+        where it is optional, and gone.
+        """
         failures = 0
         while True:
             began = self.turned = time.monotonic()
@@ -75,6 +81,10 @@ class Watch:
             except GoneError:
                 logger.info("%s: the watch's place in the history is over; it is listed anew", self)
             except (ForbiddenError, NotFoundError) as error:
+                if self._optional and isinstance(error, NotFoundError):
+                    logger.info("%s: the cluster has no such kind any more", self)
+                    self._tell(self._cache.keep_only(self.kind, self.namespace, set()))
+                    return
                 failures += 1
                 self.trouble = str(error)
                 logger.warning("%s: %s", self, error)

@@ -87,7 +87,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
 
 def evaluated(server: Prometheus) -> list[dict[str, Any]]:
     """The rules, when each was evaluated."""
-    until = time.monotonic() + 30
+    until = time.monotonic() + 90
     while True:
         (group,) = server.get("rules")["groups"]
         if all(rule["health"] != "unknown" for rule in group["rules"]):

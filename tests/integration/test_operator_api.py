@@ -16,8 +16,9 @@ from tests.support.bad_lakes import BAD_LAKES, BadLake, spec
 from tests.support.operator_lakes import GOLDEN_NAMES, NOW, SETTINGS, document, golden, golden_observed
 
 from crypto_lake_operator import crd, drift, quantity
+from crypto_lake_operator.actions import Apply, RemoveForeign
 from crypto_lake_operator.api import CryptoLake
-from crypto_lake_operator.decide import Apply, RemoveForeign, decide
+from crypto_lake_operator.decide import decide
 from crypto_lake_operator.observed import Observed, child_of
 from crypto_lake_operator.render import plan, render
 from crypto_lake_operator.validate import read_lake
@@ -56,7 +57,7 @@ def write(server: ApiServer, lake: dict[str, Any], *, new: bool) -> None:
 def install(server: ApiServer, definition: dict[str, Any]) -> None:
     """Apply the definition, and wait until the server takes lakes by it."""
     server.apply(definition)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while True:
         try:
             server.request("GET", LAKES)
@@ -110,7 +111,7 @@ def test_the_exchange_of_a_lake_can_not_be_changed(server: ApiServer) -> None:
     server.apply(definition)
     try:
         changed = sent(spec(exchange="another"), "fixed")
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while True:  # until the second name is known
             try:
                 server.apply(changed, dry_run=True)

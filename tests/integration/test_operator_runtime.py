@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,12 @@ from tests.support.operator_world import (
     fetch,
     files_of,
     play_lake,
+    publish_pod,
     report_of,
     settle,
 )
 
+from crypto_lake.model.task_outcome import TaskOutcome, encode
 from crypto_lake_operator.drift import covers
 from crypto_lake_operator.observed import Observed
 from crypto_lake_operator.render import render
@@ -186,6 +188,46 @@ def test_the_status_is_true_soon_after_a_figure_changes_and_waits_for_no_write(
     assert time.monotonic() - began < 30
     assert proxy.count(since)["PATCH cryptolakes/status"] == 1
     assert fetch(f"http://127.0.0.1:{operator.port}/metrics")[0] == 200
+
+
+def test_what_publish_leaves_reaches_the_status_and_stays_when_its_pod_is_gone(
+    here: World, proxy: Proxy, operator: Running, collectors: Collectors
+) -> None:
+    here.lake("daily", bucket="gs://lake")
+    play_lake(here, "daily", collectors)
+    here.until("daily", "Ready", "True")
+    well = TaskOutcome(task="publish", ok=True, last_published_day="2024-08-08")
+
+    def leaves(outcome: TaskOutcome, number: int, exit_code: int = 0) -> str:
+        """As kubelet and job controller would have it: the pod ends, and is gone some time later."""
+        at = datetime.now(UTC) + timedelta(seconds=number)
+        pod = publish_pod(
+            "daily",
+            encode(outcome).decode(),
+            exit_code=exit_code,
+            at=at,
+            number=number,
+            namespace=here.namespace,
+        )
+        here.create("Pod", pod)
+        here.patch("Pod", pod["metadata"]["name"], {"status": pod["status"]}, subresource="status")
+        return pod["metadata"]["name"]
+
+    name = leaves(well, 1)
+    eventually(lambda: here.status("daily").get("lastPublishedDay") == "2024-08-08")
+    assert here.condition("daily", "Uploaded")["status"] == "True"
+    here.delete("Pod", name)
+    leaves(TaskOutcome(task="publish", ok=False, problem="no such bucket"), 2, exit_code=1)
+    found = here.until("daily", "Uploaded", "False", "UploadFailing")
+    assert found["message"] == "publish: no such bucket"
+    status = here.status("daily")
+    assert status["lastPublishedDay"] == "2024-08-08"
+    assert [(task["name"], task["ok"], task["problem"]) for task in status["tasks"]] == [
+        ("publish", False, "no such bucket")
+    ]
+    told = {event["reason"]: event["note"] for event in here.list("Event")}
+    assert told["Published"] == "bars up to 2024-08-08 are final in the bucket"
+    assert told["UploadFailing"] == "publish: no such bucket"
 
 
 def test_a_collector_that_does_not_answer_is_unknown_and_not_false(

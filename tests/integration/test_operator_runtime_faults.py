@@ -66,7 +66,8 @@ MORE = [
     Fault("POST", "/events", 500, times=1),
     Fault("GET", "/statefulsets$", 410, times=1, watch=False),
     Fault("GET", "/cronjobs$", 500, times=4, watch=True),
-    Fault("GET", "/cryptolakes$", 500, times=2, watch=False),
+    # More often than the client tries by itself: the operator's first list, and kopf's.
+    Fault("GET", "/cryptolakes$", 500, times=5, watch=False),
     Fault("GET", "/persistentvolumeclaims$", 429, times=2, watch=False, retry_after="1"),
 ]
 
@@ -155,6 +156,61 @@ def test_a_lake_whose_deletion_no_watch_told_is_found_out_before_anything_is_wri
     eventually(lambda: operator.metric("crypto_lake_operator_lakes") == 0, seconds=40)
     time.sleep(1)
     assert "gone-a-config" not in {each["metadata"]["name"] for each in here.list("ConfigMap")}
+
+
+def monitoring(plural: str, kind: str) -> dict[str, Any]:
+    """The least definition of a kind of the Prometheus operator's."""
+    group = "monitoring.coreos.com"
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{group}"},
+        "spec": {
+            "group": group,
+            "scope": "Namespaced",
+            "names": {"kind": kind, "listKind": f"{kind}List", "plural": plural, "singular": kind.lower()},
+            "versions": [version],
+        },
+    }
+
+
+def test_kinds_that_the_cluster_loses_are_no_longer_tried(
+    here: World, proxy: Proxy, collectors: Collectors, tmp_path: Path
+) -> None:
+    kinds = {"servicemonitors": "ServiceMonitor", "prometheusrules": "PrometheusRule"}
+    path = f"/apis/monitoring.coreos.com/v1/namespaces/{here.namespace}"
+    for plural, kind in kinds.items():
+        here.server.apply(monitoring(plural, kind))
+        eventually(lambda: here.server.request("GET", f"{path}/{plural}"))  # noqa: B023
+    settings = msgspec.structs.replace(SETTINGS, watch_namespaces=(here.namespace,))
+    with operating(
+        proxy.kubeconfig(tmp_path / "config"), settings, collector_port=collectors.port
+    ) as running:
+        here.lake("seen")
+        play_lake(here, "seen", collectors)
+        eventually(lambda: here.server.request("GET", f"{path}/servicemonitors/seen"))
+        here.until("seen", "Ready", "True")
+        since = time.monotonic()
+        for plural in kinds:
+            definition = (
+                f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{plural}.monitoring.coreos.com"
+            )
+            here.server.request("DELETE", definition)
+
+        def quiet() -> bool:
+            return not [
+                seen for seen in proxy.seen if seen.at > time.monotonic() - 2.5 and "monitoring" in seen.path
+            ]
+
+        eventually(quiet, what="nobody asks for the kinds that are gone")
+        asked = [seen for seen in proxy.seen if seen.at > since and "monitoring" in seen.path]
+        assert asked, "it was noticed"
+        assert running.page("/readyz")[0] == 200
+        here.lake("seen", symbols=["BTCUSDT", "ETHUSDT"])
+        eventually(lambda: "ETHUSDT" in here.get("ConfigMap", "seen-a-config")["data"]["shard-0.yml"])
+        here.until("seen", "Ready", "True")
 
 
 @contextmanager

@@ -5,16 +5,11 @@ heals when it is mended.
 from __future__ import annotations
 
 import copy
-import http.server
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import pytest
 from tests.support.api_proxy import Proxy
 from tests.support.apiserver import ApiServer, RefusedError
 from tests.support.operator_fixtures import collectors, here, operator, proxy, server
@@ -31,7 +26,6 @@ from tests.support.operator_world import (
 
 from crypto_lake_operator import access, crd
 from crypto_lake_operator.access import Rule
-from crypto_lake_operator.queue import Backoff
 
 __all__ = ["collectors", "here", "operator", "proxy", "server"]  # fixtures
 
@@ -163,6 +157,69 @@ def test_a_refused_admission_is_told_in_its_own_words_and_heals(
     eventually(lambda: here.condition("night", "Reconciled")["reason"] != "Refused")
 
 
+def test_a_webhook_of_admission_that_does_not_answer_is_told_and_holds_up_no_other_lake(
+    here: World, proxy: Proxy, operator: Running
+) -> None:
+    path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+    name = f"dead-{here.namespace}"
+    hook = {
+        "name": "dead.example.org",
+        "clientConfig": {"url": "https://127.0.0.1:9/dead"},
+        "failurePolicy": "Fail",
+        "sideEffects": "None",
+        "timeoutSeconds": 1,
+        "admissionReviewVersions": ["v1"],
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": here.namespace}},
+        "objectSelector": {"matchLabels": {"app.kubernetes.io/instance": "blocked"}},
+        "rules": [
+            {
+                "apiGroups": ["batch"],
+                "apiVersions": ["v1"],
+                "operations": ["CREATE", "UPDATE"],
+                "resources": ["cronjobs"],
+            }
+        ],
+    }
+    here.server.request("POST", path, {"metadata": {"name": name}, "webhooks": [hook]})
+    probe = {
+        "apiVersion": "batch/v1",
+        "kind": "CronJob",
+        "metadata": {"name": "probe", "labels": {"app.kubernetes.io/instance": "blocked"}},
+        "spec": {
+            "schedule": "1 1 * * *",
+            "jobTemplate": {
+                "spec": {
+                    "template": {
+                        "spec": {"restartPolicy": "Never", "containers": [{"name": "x", "image": "x"}]}
+                    }
+                }
+            },
+        },
+    }
+
+    def holds() -> bool:
+        try:
+            here.server.request("POST", here.path("CronJob") + "?dryRun=All", probe)
+        except RefusedError as error:
+            return "failed calling webhook" in str(error)
+        return False
+
+    eventually(holds)
+    here.lake("blocked")
+    found = here.until("blocked", "Reconciled", "False", "Refused")
+    assert "an admission webhook does not answer" in found["message"]
+    assert "dead.example.org" in found["message"]
+    assert here.get("StatefulSet", "blocked-a")
+    asked_rarely(proxy, "cronjobs", most=18)  # two tasks each time
+    unavailable = 'crypto_lake_operator_reconciles_total{outcome="unavailable"}'
+    assert operator.metric(unavailable) == 0, "it is no outage of the API server"
+    here.lake("other")
+    eventually(lambda: here.get("CronJob", "other-a-0-cleanup"))
+    here.server.request("DELETE", f"{path}/{name}")
+    eventually(lambda: here.get("CronJob", "blocked-a-0-cleanup"))
+    eventually(lambda: here.condition("blocked", "Reconciled")["reason"] != "Refused")
+
+
 def test_a_lake_that_came_past_an_older_definition_is_told_and_nothing_is_done(
     here: World, proxy: Proxy, operator: Running
 ) -> None:
@@ -267,91 +324,3 @@ def test_the_rules_of_access_are_enough_and_what_is_taken_from_them_is_told(
         role(here.server, here.namespace, user, access.IN_NAMESPACE)
         eventually(lambda: here.get("CronJob", "small-a-0-upload"))
         here.until("small", "Reconciled", "True")
-
-
-# Alerts
-
-
-@contextmanager
-def webhook() -> Iterator[tuple[str, list[dict[str, Any]], list[int]]]:
-    """Its address, what it was sent, and the codes it is to answer before it takes anything."""
-    messages: list[dict[str, Any]] = []
-    codes: list[int] = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            code = codes.pop(0) if codes else 204
-            if code == 204:
-                messages.append(msgspec.json.decode(body))
-            self.send_response(code)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *args: Any) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/secret-path", messages, codes
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(10)
-
-
-def test_a_collector_that_is_gone_is_told_once_also_by_an_operator_that_starts_anew_and_so_is_its_return(
-    here: World, proxy: Proxy, collectors: Collectors, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    settings = msgspec.structs.replace(SETTINGS, watch_namespaces=(here.namespace,))
-    config = proxy.kubeconfig(tmp_path / "config")
-    options: dict[str, Any] = {"collector_port": collectors.port, "alert_seconds": 1.0}
-    with webhook() as (url, messages, _):
-        here.create("Secret", {"metadata": {"name": "hook"}, "stringData": {"url": url}})
-        here.lake("told", alerts={"webhookSecretRef": {"name": "hook"}, "repeat": "1h"})
-        with operating(config, settings, **options) as running:
-            collector = play_lake(here, "told", collectors)
-            here.until("told", "Ready", "True")
-            collector.silent = True
-            eventually(lambda: messages)
-            (first,) = messages
-            assert (first["condition"], first["state"], first["subject"]) == (
-                "collector_down",
-                "firing",
-                "a-0",
-            )
-            assert first["lake"] == f"{here.namespace}/told"
-            assert "told-a-0 does not answer" in first["message"]
-            eventually(lambda: here.status("told")["alerts"][0]["subject"] == "a-0")
-            assert running.metric('crypto_lake_operator_alerts_total{outcome="sent"}') == 1
-        with operating(config, settings, **options):
-            here.until("told", "Collecting", "Unknown", "Unreachable")
-            time.sleep(2.5)
-            assert len(messages) == 1
-            collector.silent = False
-            eventually(lambda: len(messages) == 2)
-            assert (messages[1]["state"], messages[1]["subject"]) == ("resolved", "a-0")
-            eventually(lambda: here.status("told")["alerts"][0].get("resolved"))
-    assert "secret-path" not in caplog.text
-
-
-def test_a_pod_that_never_comes_is_told_and_a_webhook_that_fails_is_tried_again(
-    here: World, proxy: Proxy, collectors: Collectors, tmp_path: Path
-) -> None:
-    settings = msgspec.structs.replace(SETTINGS, watch_namespaces=(here.namespace,))
-    options: dict[str, Any] = {
-        "collector_port": collectors.port,
-        "alert_seconds": 1.0,
-        "alert_backoff": Backoff(0.2, 1.0),
-    }
-    with webhook() as (url, messages, codes):
-        codes += [500, 302]
-        here.create("Secret", {"metadata": {"name": "hook"}, "stringData": {"url": url}})
-        here.lake("never", alerts={"webhookSecretRef": {"name": "hook"}})
-        with operating(proxy.kubeconfig(tmp_path / "config"), settings, **options):
-            eventually(lambda: messages)
-            assert codes == []
-            assert messages[0]["details"] == {"pod": "never-a-0", "reason": "NoCollector"}
-            assert len(messages) == 1

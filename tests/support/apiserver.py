@@ -28,7 +28,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 TOKEN = "the-test's-own"
-START_SECONDS = 60.0
+START_SECONDS = 120.0
+ATTEMPTS = 3
 APPLY = "application/apply-patch+yaml"
 
 
@@ -146,53 +147,72 @@ def running(folder: Path, *flags: str) -> Iterator[ApiServer]:
     (folder / "audit.yaml").write_text(
         "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: Metadata}]\n"
     )
+    with contextlib.ExitStack() as stack:
+        yield _up(stack, binaries, folder, flags)
+
+
+def _up(stack: contextlib.ExitStack, binaries: Path, folder: Path, flags: tuple[str, ...]) -> ApiServer:
+    """Both programs, until the stack is closed; tried again where another took a port that had been free."""
+    for left in reversed(range(ATTEMPTS)):
+        with contextlib.ExitStack() as attempt:
+            try:
+                server = _start(attempt, binaries, folder, flags)
+            except ApiServerFailedError as error:
+                if left and "address already in use" in str(error):
+                    continue
+                raise
+            stack.enter_context(attempt.pop_all())
+            return server
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _start(stack: contextlib.ExitStack, binaries: Path, folder: Path, flags: tuple[str, ...]) -> ApiServer:
     # Ports that were free a moment ago: the programs can't bind 0 and tell.
     client, peer, secure = free_ports(3)
     etcd_url = f"http://127.0.0.1:{client}"
-    with contextlib.ExitStack() as stack:
-        etcd = stack.enter_context(
-            program(
-                [
-                    str(binaries / "etcd"),
-                    f"--data-dir={folder / 'etcd'}",
-                    f"--listen-client-urls={etcd_url}",
-                    f"--advertise-client-urls={etcd_url}",
-                    f"--listen-peer-urls=http://127.0.0.1:{peer}",
-                    "--unsafe-no-fsync",
-                    "--log-level=warn",
-                ],
-                folder / "etcd.log",
-            )
+    etcd = stack.enter_context(
+        program(
+            [
+                str(binaries / "etcd"),
+                f"--data-dir={folder / f'etcd-{client}'}",
+                f"--listen-client-urls={etcd_url}",
+                f"--advertise-client-urls={etcd_url}",
+                f"--listen-peer-urls=http://127.0.0.1:{peer}",
+                "--unsafe-no-fsync",
+                "--log-level=warn",
+            ],
+            folder / "etcd.log",
         )
-        wait_for_port(client, etcd, folder / "etcd.log")
-        server = ApiServer(f"https://127.0.0.1:{secure}", folder / "ca.crt", TOKEN, folder / "audit.log")
-        apiserver = stack.enter_context(
-            program(
-                [
-                    str(binaries / "kube-apiserver"),
-                    f"--etcd-servers={etcd_url}",
-                    "--bind-address=127.0.0.1",
-                    f"--secure-port={secure}",
-                    f"--cert-dir={folder}",
-                    f"--tls-cert-file={folder / 'server.crt'}",
-                    f"--tls-private-key-file={folder / 'server.key'}",
-                    f"--token-auth-file={folder / 'tokens.csv'}",
-                    "--authorization-mode=RBAC",
-                    "--service-cluster-ip-range=10.96.0.0/16",
-                    "--service-account-issuer=https://test.invalid",
-                    f"--service-account-key-file={folder / 'server.key'}",
-                    f"--service-account-signing-key-file={folder / 'server.key'}",
-                    "--disable-admission-plugins=ServiceAccount",
-                    f"--audit-policy-file={folder / 'audit.yaml'}",
-                    f"--audit-log-path={folder / 'audit.log'}",
-                    "--endpoint-reconciler-type=none",
-                    *flags,
-                ],
-                folder / "apiserver.log",
-            )
+    )
+    wait_for_port(client, etcd, folder / "etcd.log")
+    server = ApiServer(f"https://127.0.0.1:{secure}", folder / "ca.crt", TOKEN, folder / "audit.log")
+    apiserver = stack.enter_context(
+        program(
+            [
+                str(binaries / "kube-apiserver"),
+                f"--etcd-servers={etcd_url}",
+                "--bind-address=127.0.0.1",
+                f"--secure-port={secure}",
+                f"--cert-dir={folder}",
+                f"--tls-cert-file={folder / 'server.crt'}",
+                f"--tls-private-key-file={folder / 'server.key'}",
+                f"--token-auth-file={folder / 'tokens.csv'}",
+                "--authorization-mode=RBAC",
+                "--service-cluster-ip-range=10.96.0.0/16",
+                "--service-account-issuer=https://test.invalid",
+                f"--service-account-key-file={folder / 'server.key'}",
+                f"--service-account-signing-key-file={folder / 'server.key'}",
+                "--disable-admission-plugins=ServiceAccount",
+                f"--audit-policy-file={folder / 'audit.yaml'}",
+                f"--audit-log-path={folder / 'audit.log'}",
+                "--endpoint-reconciler-type=none",
+                *flags,
+            ],
+            folder / "apiserver.log",
         )
-        wait_until_ready(server, apiserver, folder / "apiserver.log")
-        yield replace(server, pid=apiserver.pid)
+    )
+    wait_until_ready(server, apiserver, folder / "apiserver.log")
+    return replace(server, pid=apiserver.pid)
 
 
 def certificate(folder: Path) -> None:
@@ -245,7 +265,7 @@ def program(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
         finally:
             process.terminate()
             try:
-                process.wait(timeout=15)
+                process.wait(timeout=60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

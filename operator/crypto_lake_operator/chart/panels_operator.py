@@ -110,6 +110,13 @@ _LAKES: Final = Row(
             "Collectors that could not be asked.",
             width=12,
         ),
+        Panel(
+            "Tasks that failed",
+            one(f'max by (task) ({_P}_lakes_by_task{{operator,ok="False"}})', "{{task}}"),
+            "short",
+            "Lakes whose last `publish` or `macro` failed: `status.tasks` says why. Other tasks are on the lakes' board.",
+            width=12,
+        ),
     ),
 )
 _WORK: Final = Row(

@@ -32,7 +32,9 @@ ALL: Final[dict[Reason, Trouble]] = {
     ),
     Reason.ENOUGH_ROOM: Trouble(("DiskHealthy",), "There is room on every volume.", _NOTHING),
     Reason.SUSPENDED: Trouble(
-        ("Collecting",), "`spec.suspend` is set: nothing is collected.", "Set it to false to go on."
+        ("Collecting", "Complete", "Uploaded", "DiskHealthy"),
+        "`spec.suspend` is set: nothing is collected.",
+        "Set it to false to go on.",
     ),
     Reason.STARTING: Trouble(
         ("Collecting",),
@@ -81,7 +83,8 @@ ALL: Final[dict[Reason, Trouble]] = {
     ),
     Reason.REFUSED: Trouble(
         ("Reconciled", "Collecting"),
-        "The API server or an admission policy refuses a child, or a collector's pod; the message has its words.",
+        "The API server or an admission policy refuses a child, or a collector's pod, or a webhook of admission does not "
+        "answer; the message has the words.",
         "Change the policy, or the field of spec.pod that it is about.",
     ),
     Reason.FORBIDDEN: Trouble(
@@ -94,7 +97,11 @@ ALL: Final[dict[Reason, Trouble]] = {
         "A ResourceQuota is used up.",
         "Raise it, or ask for less in spec.pod and spec.storage.",
     ),
-    Reason.API_UNAVAILABLE: Trouble(("Reconciled",), "The API server did not answer; collectors go on."),
+    Reason.CHANGED_BY_ADMISSION: Trouble(
+        ("Reconciled",),
+        "A webhook or policy of admission changes what the operator applies; it is applied again every minute.",
+        "Exempt the lake's objects from it (label `app.kubernetes.io/managed-by: crypto-lake-operator`), or say it in spec.",
+    ),
     Reason.SECRET_MISSING: Trouble(
         ("Reconciled",),
         "The webhook's Secret, or its key, is not there; collecting goes on, alerts are not sent.",

@@ -1,4 +1,4 @@
-"""The tasks: on each claim transform, upload and cleanup; for the lake, publish."""
+"""The tasks: on each claim transform, upload and cleanup; for the lake, publish and macro."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ from crypto_lake_operator.render.context import CONFIG_FOLDER, Context
 # A task that hangs ends after its period, but has half an hour in any case: a long backlog takes more than 5 minutes.
 LEAST_DEADLINE_SECONDS: Final = 1800
 MOST_DEADLINE_SECONDS: Final = 6 * 3600
-# How late a task may still start.
-STARTING_DEADLINE_SECONDS: Final = 600
+# How late a task may still start: a tenth of its period, so that a daily one is not lost to an hour without a cluster.
+LEAST_STARTING_SECONDS: Final = 600
 # Usage or configuration is wrong; a person must look: the same call would end the same (crypto_lake.cli.common).
 EXIT_CODES_WITHOUT_RETRY: Final = [2, 3]
+OUTCOME_VARIABLE: Final = "TASK_OUTCOME"  # of crypto_lake.cli.publish
+TERMINATION_LOG: Final = "/dev/termination-log"
+# Of a few kilobytes a series; what it has had so far is in the bucket.
+MACRO_SCRATCH: Final = "256Mi"
 
 
 def of_slots(context: Context) -> list[Manifest]:
@@ -30,23 +34,49 @@ def of_slots(context: Context) -> list[Manifest]:
 
 
 def of_lake(context: Context) -> list[Manifest]:
-    """publish, where there is a bucket to publish to. It needs no claim, so it runs wherever there is room."""
-    if not context.spec.bucket:
+    """publish, where there is a bucket to publish to, and macro, where it is asked for. They need no claim, so they run
+    wherever there is room.
+    """
+    spec = context.spec
+    if not spec.bucket:
         return []
+    made = [_without_claim(context, naming.PUBLISH, spec.schedules.publish, ["publish"], _scratch(context))]
+    if spec.macro is not None:
+        scratch: dict[str, Any] = {"emptyDir": {"sizeLimit": MACRO_SCRATCH}}
+        command = ["macro", "update"]
+        made.append(_without_claim(context, naming.MACRO, spec.macro.schedule, command, scratch))
+    return made
+
+
+def _scratch(context: Context) -> dict[str, Any]:
     publish = context.spec.publish
     if publish.scratch_storage_class_name is None:
-        scratch: dict[str, Any] = {"emptyDir": {"sizeLimit": publish.scratch}}
-    else:
-        claim = {
-            "accessModes": ["ReadWriteOnce"],
-            "storageClassName": publish.scratch_storage_class_name,
-            "resources": {"requests": {"storage": publish.scratch}},
-        }
-        scratch = {"ephemeral": {"volumeClaimTemplate": {"spec": claim}}}
-    name = naming.publish(context.name)
-    container = _container(context, "publish", ["publish", "--config", f"{CONFIG_FOLDER}/publish.yml"])
+        return {"emptyDir": {"sizeLimit": publish.scratch}}
+    claim = {
+        "accessModes": ["ReadWriteOnce"],
+        "storageClassName": publish.scratch_storage_class_name,
+        "resources": {"requests": {"storage": publish.scratch}},
+    }
+    return {"ephemeral": {"volumeClaimTemplate": {"spec": claim}}}
+
+
+def _without_claim(
+    context: Context,
+    task: str,
+    schedule: str,
+    command: list[str],
+    scratch: dict[str, Any],
+) -> Manifest:
+    """A task of the whole lake. Its folder for data is gone with its pod, so it leaves its outcome as the pod's last
+    words, which the operator reads.
+    """
+    name = {naming.PUBLISH: naming.publish, naming.MACRO: naming.macro}[task](context.name)
+    arguments = [*command, "--config", f"{CONFIG_FOLDER}/{task}.yml"]
+    # By a variable, not a flag: an image that is older than the operator passes it over.
+    left = [{"name": OUTCOME_VARIABLE, "value": TERMINATION_LOG}]
+    container = _container(context, task, arguments, left)
     volumes = [{"name": naming.CLAIM} | scratch, {"name": "config", "configMap": {"name": name}}]
-    return [_cron_job(context, name, "publish", pods.pod_spec(context, [container], volumes), {})]
+    return _cron_job(context, name, task, schedule, pods.pod_spec(context, [container], volumes), {})
 
 
 def _on_claim(context: Context, slot: Slot, task: str) -> Manifest:
@@ -59,7 +89,7 @@ def _on_claim(context: Context, slot: Slot, task: str) -> Manifest:
         },
         {"name": "config", "configMap": {"name": naming.config_map(context.name, slot.replica)}},
     ]
-    pod = pods.pod_spec(context, [_container(context, task, arguments)], volumes)
+    pod = pods.pod_spec(context, [_container(context, task, arguments, [])], volumes)
     # The volume's name (`state/collector`) is made by whoever is there first, and begins with the host's.
     pod["hostname"] = pod_name
     # The claim is mounted on one node: the collector's. No task bears that label, so no task is company for another.
@@ -73,16 +103,21 @@ def _on_claim(context: Context, slot: Slot, task: str) -> Manifest:
             ]
         }
     }
-    return _cron_job(context, naming.task(context.name, slot, task), task, pod, {naming.LABEL_POD: pod_name})
-
-
-def _container(context: Context, task: str, arguments: list[str]) -> dict[str, Any]:
-    uses = context.spec.pod.task_resources or defaults.TASK
-    return pods.container(context, task, arguments, uses=uses, env=[], mounts=[])
-
-
-def _cron_job(context: Context, name: str, task: str, pod: pods.Pod, labels: dict[str, str]) -> Manifest:
     schedule: str = getattr(context.spec.schedules, task)
+    name = naming.task(context.name, slot, task)
+    return _cron_job(context, name, task, schedule, pod, {naming.LABEL_POD: pod_name})
+
+
+def _container(
+    context: Context, task: str, arguments: list[str], env: list[dict[str, Any]]
+) -> dict[str, Any]:
+    uses = context.spec.pod.task_resources or defaults.TASK
+    return pods.container(context, task, arguments, uses=uses, env=env, mounts=[])
+
+
+def _cron_job(
+    context: Context, name: str, task: str, schedule: str, pod: pods.Pod, labels: dict[str, str]
+) -> Manifest:
     template = {
         "metadata": pods.metadata(context, task, {}, **labels),
         "spec": pod | {"restartPolicy": "Never", "terminationGracePeriodSeconds": 30},
@@ -93,7 +128,7 @@ def _cron_job(context: Context, name: str, task: str, pod: pods.Pod, labels: dic
             "timeZone": "Etc/UTC",
             "suspend": context.spec.suspend,
             "concurrencyPolicy": "Forbid",
-            "startingDeadlineSeconds": STARTING_DEADLINE_SECONDS,
+            "startingDeadlineSeconds": starting_seconds(schedule),
             "successfulJobsHistoryLimit": 1,
             "failedJobsHistoryLimit": 3,
             "jobTemplate": {
@@ -124,6 +159,10 @@ def _cron_job(context: Context, name: str, task: str, pod: pods.Pod, labels: dic
         }
     }
     return context.manifest("batch/v1", "CronJob", name, task, body, **labels)
+
+
+def starting_seconds(schedule: str) -> int:
+    return max(LEAST_STARTING_SECONDS, cron.shortest_period_minutes(schedule) * 60 // 10)
 
 
 def deadline_seconds(schedule: str) -> int:

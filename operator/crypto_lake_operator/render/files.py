@@ -11,6 +11,7 @@ import yaml
 
 from crypto_lake.config.durations import parse_duration
 from crypto_lake.config.live import is_taken_over
+from crypto_lake.config.schema import CollectorConfig
 from crypto_lake_operator import cron, naming, quantity
 from crypto_lake_operator.api import CryptoLakeSpec
 from crypto_lake_operator.naming import Slot
@@ -20,6 +21,7 @@ from crypto_lake_operator.render.context import DATA_FOLDER, HTTP_PORT, WEBHOOK_
 
 HEADER: Final = "# Made by crypto-lake-operator of the CryptoLake; what is changed here is put back.\n"
 LEAST_TRANSFORM_MB: Final = 200
+LEAST_WEIGHT: Final = 25  # of one request for single trades
 # When a task is late: after three of its periods, but not before so many minutes.
 LATE_LEAST_MINUTES: Final = {"transform": 15, "upload": 180, "cleanup": 180}
 
@@ -46,10 +48,22 @@ def publish_file(context: Context) -> str:
     return _written(_filled(settings))
 
 
+def macro_file(context: Context, series: tuple[str, ...]) -> str:
+    """The macro task's. It follows no market, so neither exchange nor its clock are in it."""
+    settings: dict[str, Any] = {
+        "data": DATA_FOLDER,
+        "gcs": {"url": context.spec.bucket},
+        "macro": {"series": list(series)},
+        "logging": {"console": context.spec.collector.log_level},
+    }
+    return _written(_filled(settings))
+
+
 def _written(settings: dict[str, Any]) -> str:
     # libyaml's, where it is there: the one in Python takes ten times as long, for each lake.
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    return HEADER + yaml.dump(settings, Dumper=dumper, sort_keys=False, allow_unicode=True, width=120)
+    text = yaml.dump(settings, Dumper=dumper, sort_keys=False, allow_unicode=True, width=120)  # pyright: ignore[reportUnknownMemberType]
+    return HEADER + text
 
 
 def settings_of(context: Context, slot: Slot) -> dict[str, Any]:
@@ -70,6 +84,7 @@ def settings_of(context: Context, slot: Slot) -> dict[str, Any]:
             "flush_ms": _ms(collector.flush),
             "rotate_seconds": parse_duration(collector.rotate),
             "silence_seconds": parse_duration(collector.silence),
+            "weight_per_minute": _weight_share(len(context.assignment.collects)),
             "listen": "0.0.0.0",  # noqa: S104  # the operator, Prometheus and the kubelet ask from outside
             "port": HTTP_PORT,
         },
@@ -112,6 +127,11 @@ def _alerting(context: Context, slot: Slot) -> dict[str, Any]:
         "conditions": conditions,
         "expected_tasks": tasks,
     }
+
+
+def _weight_share(collectors: int) -> int | None:
+    """An equal part of what one lake takes by default: the exchange counts by address, and pods may share one."""
+    return max(LEAST_WEIGHT, CollectorConfig().weight_per_minute // collectors) if collectors > 1 else None
 
 
 def _ms(duration: str) -> float:
@@ -159,7 +179,7 @@ def digest(text: str) -> str:
 
 
 def config_maps(context: Context, texts: Mapping[Slot, str]) -> list[Manifest]:
-    """One for each replica, with its collectors' files (`texts`), and one for publish."""
+    """One for each replica, with its collectors' files (`texts`), and one for each task of the lake."""
     made: list[Manifest] = []
     for replica in context.assignment.replicas():
         slots = sorted(slot for slot in texts if slot.replica == replica)
@@ -174,11 +194,13 @@ def config_maps(context: Context, texts: Mapping[Slot, str]) -> list[Manifest]:
                 **{naming.LABEL_REPLICA: replica},
             )
         )
-    if context.spec.bucket:
-        name = naming.publish(context.name)
-        made.append(
-            context.manifest(
-                "v1", "ConfigMap", name, "configuration", {"data": {"publish.yml": publish_file(context)}}
-            )
-        )
-    return made
+    spec = context.spec
+    of_tasks: dict[str, dict[str, str]] = {}
+    if spec.bucket:
+        of_tasks[naming.publish(context.name)] = {"publish.yml": publish_file(context)}
+    if spec.bucket and spec.macro is not None:
+        of_tasks[naming.macro(context.name)] = {"macro.yml": macro_file(context, spec.macro.series)}
+    return made + [
+        context.manifest("v1", "ConfigMap", name, "configuration", {"data": data})
+        for name, data in of_tasks.items()
+    ]

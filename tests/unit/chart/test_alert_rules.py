@@ -97,6 +97,10 @@ HEALTHY_OPERATOR: dict[str, str] = {
             ("Unknown", "0x200"),
         )
     },
+    # Of publish the condition Uploaded tells.
+    f'crypto_lake_operator_lakes_by_task{{{OPERATOR_POD},task="publish",ok="False"}}': "1x200",
+    f'crypto_lake_operator_lakes_by_task{{{OPERATOR_POD},task="macro",ok="False"}}': "0x200",
+    f'crypto_lake_operator_lakes_by_task{{{OPERATOR_POD},task="macro",ok="True"}}': "5x200",
 }
 # What, changed in a lake that is well, makes an alert fire; None: the series is gone.
 BROKEN: dict[str, list[dict[str, str | None]]] = {
@@ -159,6 +163,9 @@ BROKEN_OPERATOR: dict[str, list[dict[str, str | None]]] = {
     ],
     "CryptoLakeNotUploaded": [
         {series("crypto_lake_operator_lakes_by_condition", condition="Uploaded", status="False"): "2x200"}
+    ],
+    "CryptoLakeMacroFailing": [
+        {series("crypto_lake_operator_lakes_by_task", task="macro", ok="False"): "1x200"}
     ],
 }
 FIRING = 'count by (alertname) (ALERTS{alertstate="firing"})'

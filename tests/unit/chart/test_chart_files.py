@@ -81,7 +81,10 @@ def test_every_value_is_documented() -> None:
     assert len(found) > 40
 
 
-names = st.from_regex(r"[a-z][A-Za-z0-9]{0,8}", fullmatch=True)
+# `no` and `on` are none: YAML reads them as booleans.
+names = st.from_regex(r"[a-z][A-Za-z0-9]{0,8}", fullmatch=True).filter(
+    lambda name: isinstance(yaml.safe_load(name), str)
+)
 words = st.from_regex(r"[A-Za-z`.,:;|]([A-Za-z0-9 `.,:;|-]{0,30}[A-Za-z0-9.])?", fullmatch=True)
 defaults = st.one_of(
     st.booleans(),

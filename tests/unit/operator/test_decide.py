@@ -12,10 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from tests.support.operator_lakes import NOW, SETTINGS, documents, lake, live_objects, observed_at_rest
 
-from crypto_lake_operator.api import ANNOTATION_ABANDON, CryptoLake
-from crypto_lake_operator.decide import (
-    KINDS,
-    STUCK_SECONDS,
+from crypto_lake_operator.actions import (
     Action,
     Apply,
     Delete,
@@ -26,8 +23,9 @@ from crypto_lake_operator.decide import (
     RemoveForeign,
     RetainClaims,
     Wait,
-    decide,
 )
+from crypto_lake_operator.api import ANNOTATION_ABANDON, CryptoLake
+from crypto_lake_operator.decide import KINDS, STUCK_SECONDS, decide
 from crypto_lake_operator.naming import Slot
 from crypto_lake_operator.observed import Child, Claim, Job, Key, Observed, Pod, child_of
 from crypto_lake_operator.reasons import Reason

@@ -5,16 +5,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.support.operator_lakes import NOW, SETTINGS
 
 from crypto_lake.exchanges import EXCHANGES
+from crypto_lake.model.series import DEFAULT_SERIES, MAX_SERIES_LENGTH, InvalidSeriesError, validate_series
 from crypto_lake.model.symbols import MAX_SYMBOL_LENGTH
-from crypto_lake_operator import crd, reference
+from crypto_lake_operator import crd, patterns, reference
 from crypto_lake_operator.cli import lakes_in, written
 from crypto_lake_operator.observed import Observed
 from crypto_lake_operator.render import render
@@ -101,8 +105,24 @@ def test_the_schema_is_structural_and_bounded() -> None:
     walk(crd.root_schema(), "")
 
 
+@given(st.one_of(st.text("^GCX=.-&_~ a1\n", max_size=30), st.from_regex(patterns.SERIES)))
+def test_the_schema_takes_the_series_that_the_data_plane_takes(name: str) -> None:
+    try:
+        taken = bool(validate_series(name))
+    except InvalidSeriesError:
+        taken = False
+    by_schema = (
+        re.search(patterns.SERIES, name) and not name.endswith("\n") and len(name) <= MAX_SERIES_LENGTH
+    )
+    assert taken == bool(by_schema)
+
+
 def test_the_schema_knows_the_data_planes_exchanges_and_symbols() -> None:
     properties = crd.spec_schema()["properties"]
     assert properties["exchange"]["enum"] == sorted(EXCHANGES)
     assert properties["symbols"]["items"]["maxLength"] == MAX_SYMBOL_LENGTH
+    series = properties["macro"]["properties"]["series"]
+    assert series["default"] == list(DEFAULT_SERIES)
+    assert all(re.search(series["items"]["pattern"], name) for name in DEFAULT_SERIES)
+    assert series["items"]["maxLength"] == MAX_SERIES_LENGTH
     assert yaml.safe_load((ROOT / "manifests" / "crd.yaml").read_text())["metadata"]["name"] == crd.CRD_NAME

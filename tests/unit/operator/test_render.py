@@ -16,6 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.support.operator_lakes import NOW, SETTINGS, documents, lake
 
+from crypto_lake.cli.main import main
+from crypto_lake.cli.publish import command as publish
 from crypto_lake.config.live import is_taken_over
 from crypto_lake.config.load import changed, load, merge
 from crypto_lake.config.sources import read_yaml
@@ -136,7 +138,10 @@ def test_every_configuration_file_is_one_that_the_data_plane_takes(any_lake: Cry
             config, _ = merge([read_yaml(text, name)])
             assert config.data == "/data"
             assert config.gcs.store_url == (any_lake.spec.bucket or "")
-            if name != "publish.yml":
+            if name == "macro.yml":
+                assert any_lake.spec.macro is not None
+                assert config.macro.series == any_lake.spec.macro.series
+            elif name != "publish.yml":
                 collected.update(config.collector.symbols)
                 assert config.collector.port == 9464
                 assert config.collector.idle is (not config.collector.symbols)
@@ -164,8 +169,9 @@ def test_tasks_follow_their_collectors_claim(any_lake: CryptoLake) -> None:
             not selector.items() <= pod["metadata"]["labels"].items() for selector in pods_of_sets.values()
         )
         assert naming.POD_NAME_LABEL not in pod["metadata"]["labels"]
-        if task == "publish":
+        if task in naming.LAKE_TASKS:
             assert "affinity" not in pod["spec"]
+            assert not any("persistentVolumeClaim" in volume for volume in pod["spec"]["volumes"])
             continue
         (term,) = pod["spec"]["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
         name = term["labelSelector"]["matchLabels"][naming.POD_NAME_LABEL]
@@ -176,6 +182,33 @@ def test_tasks_follow_their_collectors_claim(any_lake: CryptoLake) -> None:
     assert tasks["transform"] == tasks["cleanup"] == expected
     assert tasks["upload"] == with_bucket
     assert tasks["publish"] == bool(any_lake.spec.bucket)
+    assert tasks["macro"] == (any_lake.spec.macro is not None)
+
+
+def test_every_pods_command_is_one_that_the_program_has(capsys: pytest.CaptureFixture[str]) -> None:
+    """--help comes after all that is not known was refused."""
+    made = lake(bucket="gs://lake", macro={})
+    commands = {
+        tuple(container["args"])
+        for pod in pods(render(made, SETTINGS, NOTHING))
+        for container in pod["spec"]["containers"]
+        if container["command"] == ["crypto-lake"]
+    }
+    assert {arguments[0] for arguments in commands} == {
+        *("collect", "transform", "upload", "cleanup", "publish", "macro")
+    }
+    (job,) = [
+        manifest
+        for manifest in render(made, SETTINGS, NOTHING)
+        if (manifest["kind"], manifest["metadata"]["name"]) == ("CronJob", naming.publish("lake"))
+    ]
+    (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    (option,) = [option for option in publish.params if option.name == "outcome"]
+    assert container["env"] == [{"name": option.envvar, "value": "/dev/termination-log"}]
+    for arguments in commands:
+        assert main([*arguments, "--help"]) == 0
+        assert main([*arguments, "--no-such-option", "--help"]) == 2, "else this shows nothing"
+    capsys.readouterr()
 
 
 @few
@@ -204,6 +237,7 @@ def test_other_symbols_restart_nothing(any_lake: CryptoLake, symbols: list[str])
         ({"retention": {"raw": "2d", "bars": "4d"}}, False),
         ({"bucket": "gs://other"}, False),
         ({"publish": {"scratch": "20Gi"}}, False),
+        ({"macro": {}}, False),
         ({"storage": {"size": "60Gi"}}, False),
         ({"replicas": 2}, False),
         ({"shards": 2}, False),
