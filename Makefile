@@ -1,5 +1,6 @@
 # Everything a developer does here. Each target first makes the virtual environment that it needs.
 #   ARGS="-k ledger"    further arguments of pytest         PYTHON=python3.12   which Python to use
+#   WORKERS=0           tests in one process
 .DEFAULT_GOAL := help
 .SUFFIXES:
 SHELL := /bin/sh
@@ -12,11 +13,13 @@ EXCHANGE ?= simulator
 DATA ?= data
 FOR ?=
 ARGS ?=
+# In how many processes tests run: most of their time they wait. 0: in one, which is what a debugger needs.
+WORKERS ?= 2
 BUCKET ?=
 START ?=
 SPEED ?=
 IMAGE ?= crypto-lake:dev
-BENCHMARKS ?= transform collector
+BENCHMARKS ?= transform collector control_plane ledger
 UV_VERSION := 0.13.9
 
 ENVIRONMENT = python=$$(tools/find-python) && "$$python" tools/environment.py --venv $(VENV)
@@ -38,7 +41,7 @@ endif
 .PHONY: test
 test: ## unit and integration tests
 	@$(ENVIRONMENT) dev
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: lint
 lint: ## style, format, which room may import which, locks, addresses
@@ -87,6 +90,11 @@ kind-delete: ## delete that cluster
 faults: ## every crash point, kill loops, power loss, full disks and broken networks (some need root)
 	@$(ENVIRONMENT) dev
 	@$(BIN)/python -m pytest tests/unit tests/integration -m 'faults or root' --timeout 1800 $(ARGS)
+
+.PHONY: search
+search: ## every property with examples that no run had before, and more of them
+	@$(ENVIRONMENT) dev
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'hypothesis and not faults' --hypothesis-profile search --timeout 1800 $(ARGS)
 
 .PHONY: chart
 chart: ## what of the chart, its pages and manifests/ is made of the operator's types (with helm: install.yaml, too)

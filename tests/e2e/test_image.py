@@ -35,6 +35,26 @@ print(json.dumps({
 }))
 """
 
+# Every module of ours, and what those of a dashboard, a notebook or BigQuery import only when they are used.
+IMPORT_ALL = """
+import importlib, json, pkgutil
+names = ["duckdb", "google.cloud.bigquery", "google.cloud.storage", "kopf", "kubernetes.aio.client", "pandas",
+         "plotly.express", "pyarrow.dataset", "pyarrow.fs", "pyarrow.parquet", "streamlit.web.cli", "yfinance"]
+for ours in ("crypto_lake", "crypto_lake_operator"):
+    for found in pkgutil.walk_packages(importlib.import_module(ours).__path__, ours + "."):
+        if not found.name.endswith("__main__"):
+            names.append(found.name)
+for name in names:
+    importlib.import_module(name)
+
+import io, duckdb, pandas, plotly.express, polars, pyarrow.parquet
+file = io.BytesIO()
+polars.DataFrame({"a": [1, 2]}).write_parquet(file)
+table = pyarrow.parquet.read_table(io.BytesIO(file.getvalue()))
+plotly.express.line(pandas.DataFrame({"a": [1, 2]}), y="a").to_json()
+print(json.dumps({"modules": len(names), "sum": duckdb.sql('SELECT sum(a) FROM "table"').fetchall()}))
+"""
+
 
 def why_not() -> str | None:
     if shutil.which("docker") is None:
@@ -139,6 +159,14 @@ def test_it_says_what_it_is(image: str) -> None:
     # Where its packages came from is nobody's business.
     told = docker("history", "--no-trunc", image).stdout + json.dumps(config)
     assert not re.findall(r"PIP_\w*(?:INDEX|HOST)\w*", told)
+
+
+def test_it_is_whole(image: str) -> None:
+    """What the build takes away of the dependencies is missed by nothing."""
+    told = docker("run", "--rm", *CONFINED, "--entrypoint", "python", image, "-c", IMPORT_ALL).stdout
+    found = json.loads(told)
+    assert found["modules"] > 100
+    assert found["sum"] == [[3]]
 
 
 def test_two_minutes_make_bars(image: str, volume: str, start: Start) -> None:
