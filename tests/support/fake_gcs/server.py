@@ -267,6 +267,7 @@ class _Handler(BaseHTTPRequestHandler):
                 "prefix": query.get("prefix", ""),
                 "token": query.get("pageToken", ""),
                 "limit": limit,
+                "offsets": query,
             }
         if found := re.fullmatch(r"/storage/v1/b/([^/]+)", path):
             return "bucket", {"bucket": found[1]}
@@ -395,11 +396,25 @@ class _Handler(BaseHTTPRequestHandler):
     def _list(self, state: State, arguments: dict[str, Any], _: bytes) -> _Answer:
         state.require(arguments["bucket"], "storage.objects.list", arguments["prefix"])
         objects = state.bucket(arguments["bucket"]).objects
+        query: dict[str, str] = arguments.get("offsets", {})
+        prefix, delimiter = arguments["prefix"], query.get("delimiter", "")
+        end = query.get("endOffset", "")
         names = sorted(
-            name for name in objects if name.startswith(arguments["prefix"]) and name > arguments["token"]
+            name
+            for name in objects
+            if name.startswith(prefix)
+            and name > arguments["token"]
+            and name >= query.get("startOffset", "")
+            and (not end or name < end)
         )
-        page = names[: arguments["limit"]]
         found: dict[str, Any] = {"kind": "storage#objects"}
+        if delimiter:  # names with one behind the prefix are told by what stands before it
+            deeper = [name for name in names if delimiter in name[len(prefix) :]]
+            found["prefixes"] = sorted(
+                {prefix + name[len(prefix) :].partition(delimiter)[0] + delimiter for name in deeper}
+            )
+            names = [name for name in names if name not in set(deeper)]
+        page = names[: arguments["limit"]]
         if page:
             found["items"] = [objects[name].resource(arguments["bucket"]) for name in page]
         if len(names) > len(page):
