@@ -13,6 +13,7 @@ import pytest
 
 from crypto_lake.completeness.entries import Hole
 from crypto_lake.completeness.ledger import Account, account, read
+from crypto_lake.completeness.prove_disk import prove
 from crypto_lake.completeness.runs import read_runs
 from crypto_lake.exchanges import BINANCE
 from crypto_lake.lake import control, envelope
@@ -63,8 +64,11 @@ class Bench:
 
     def stop(self) -> dict[str, Any]:
         self.collector.send_signal(signal.SIGTERM)
-        assert self.collector.wait(30) == 0
+        assert self.collector.wait(90) == 0
         assert list(self.layout.open_parts()) == []
+        for symbol in SYMBOLS:
+            proof = prove(self.layout, "binance", symbol)
+            assert (proof.disagreements, proof.to_come) == ([], 0)
         return self.snapshot()
 
     def told(self, symbol: str) -> Account:
@@ -251,7 +255,7 @@ def test_a_second_collector_is_told_whose_the_directory_is(bench: Callable[..., 
     import subprocess
 
     second = b.lake.popen("collect", stderr=subprocess.PIPE)
-    _, told = second.communicate(timeout=30)
+    _, told = second.communicate(timeout=90)
     assert second.returncode == 4
     assert f"process {b.collector.pid} holds the lock 'capture'" in told.decode()
     assert b.collector.poll() is None

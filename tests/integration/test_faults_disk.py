@@ -173,11 +173,12 @@ def test_rights_are_lost_while_it_runs_and_come_back(
 ) -> None:
     options: dict[str, Any] = {"preexec_fn": _without_power_over_files}
     simulator = simulate("--seed", "7", "--symbols", ",".join(SYMBOLS), "--activity", "3")
-    lake = lake_on(simulator, **QUICK, collector_queue_bytes="800000", collector_flush_bytes="20000")
+    # Half of the queue is the others', who must find room there for as long as a busy machine lets them wait.
+    lake = lake_on(simulator, **QUICK, collector_queue_bytes="2000000", collector_flush_bytes="20000")
     lake.data.mkdir(mode=0o500)
     # Not ours to write: a clear error, before anything is received.
     refused = lake.popen("collect", stderr=subprocess.PIPE, **options)
-    _, says = refused.communicate(timeout=60)
+    _, says = refused.communicate(timeout=120)
     assert refused.returncode == 1
     assert f"{lake.data} can't be written" in says.decode()
     assert "give it to this user" in says.decode()

@@ -174,7 +174,7 @@ class Kept:
 
 def run(test: Callable[[FakeExchange, Kept], Awaitable[None]]) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(60), FakeExchange().open() as server:
+        async with asyncio.timeout(180), FakeExchange().open() as server:
             await test(server, Kept())
 
     asyncio.run(bounded())

@@ -59,7 +59,7 @@ class Kept:
 async def running(settings: Settings, kept: Kept, **more: float) -> AsyncIterator[tuple[Simulator, Feed]]:
     start_us = time.time_ns() // 1000
     async with (
-        asyncio.timeout(60),
+        asyncio.timeout(180),
         Simulator(GeneratedMarket(3, SYMBOLS, start_us=start_us), settings) as simulator,
     ):
         connection = ConnectionSettings(

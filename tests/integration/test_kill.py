@@ -21,6 +21,7 @@ import polars as pl
 import pytest
 
 from crypto_lake.completeness.ledger import account, read
+from crypto_lake.completeness.prove_disk import prove
 from crypto_lake.lake.frames import Frame, read_frames
 from crypto_lake.lake.layout import Layout
 from crypto_lake.model.intervals import Interval, IntervalSet
@@ -115,6 +116,8 @@ def run_and_kill(simulate: Callable[..., Any], lake_on: Callable[..., Any], kill
         told = account(read(layout.ledger("binance", symbol)).lines)
         assert told.seen == on_disk
         assert list(told.open_holes) == on_disk.holes()
+        proof = prove(layout, "binance", symbol)
+        assert (proof.disagreements, proof.to_come) == ([], 0)
         holes += len(on_disk.holes())
         missing += sum(map(len, on_disk.holes()))
         kept += on_disk.count()

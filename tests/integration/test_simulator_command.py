@@ -30,7 +30,7 @@ def end(process: subprocess.Popen[bytes], number: int | None = signal.SIGTERM) -
     try:
         if number is not None:
             process.send_signal(number)
-        return process.wait(20)
+        return process.wait(90)
     finally:
         process.kill()
         process.communicate()
@@ -38,7 +38,7 @@ def end(process: subprocess.Popen[bytes], number: int | None = signal.SIGTERM) -
 
 async def read_all(url: str, count: int) -> list[bytes]:
     found: list[bytes] = []
-    async with asyncio.timeout(60), aiohttp.ClientSession() as session, session.ws_connect(url) as ws:
+    async with asyncio.timeout(120), aiohttp.ClientSession() as session, session.ws_connect(url) as ws:
         while len(found) < count:
             found.append((await ws.receive()).data.encode())
     return found
@@ -144,7 +144,7 @@ def test_it_ends_after_its_duration() -> None:
     ],
 )
 def test_bad_arguments_are_refused_in_one_line(arguments: list[str], status: int, reason: str) -> None:
-    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=30)
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=90)
     assert done.returncode == status
     assert reason in done.stderr
     assert "Traceback" not in done.stderr
@@ -154,7 +154,7 @@ def test_a_port_that_is_taken_is_named() -> None:
     process, ready = start("--symbols", "BTCUSDT", "--hold")
     try:
         port = ready["rest"].rpartition(":")[2]
-        done = subprocess.run([*COMMAND, "--port", port], capture_output=True, text=True, timeout=30)
+        done = subprocess.run([*COMMAND, "--port", port], capture_output=True, text=True, timeout=90)
         assert done.returncode == 1
         assert f"can't listen on 127.0.0.1:{port}" in done.stderr
     finally:

@@ -25,7 +25,7 @@ async def simulating(**settings: Any) -> Any:
     defaults: dict[str, Any] = {"speed": 20, "start_when": StartWhen.AT_ONCE}
     market = GeneratedMarket(4, ("BTCUSDT", "ETHUSDT"), start_us=START_US, activity=0.3)
     async with (
-        asyncio.timeout(30),
+        asyncio.timeout(120),
         Simulator(market, Settings(**(defaults | settings))) as simulator,
         aiohttp.ClientSession() as session,
     ):
@@ -302,5 +302,77 @@ def test_orders_that_are_none_are_refused_with_a_reason(order: Any, reason: str)
                 assert response.status == 400
                 assert reason in (await response.json())["error"]
             assert all(found["fired"] == 0 for found in simulator.faults().values())
+
+    run(test)
+
+
+def test_a_stuck_stream_repeats_its_last_message_to_one_connection_alone() -> None:
+    async def test() -> None:
+        async with (
+            simulating() as (simulator, session),
+            listening(simulator, session) as one,
+            listening(simulator, session) as other,
+        ):
+            await trades(one, 3)
+            stuck, free = list(simulator.hub.connections)
+            await fault(session, simulator, kind="stuck", stream=STREAM, connection=stuck, n=50)
+            ids: list[int] = []
+            while (await report(session, simulator))["stuck"]["fired"] < 50 or len(set(ids[-10:])) < 10:
+                ids += [trade["t"] for trade in await trades(one, 10)]
+            repeated = max(ids, key=ids.count)
+            assert ids.count(repeated) == 51
+            told = (await report(session, simulator))["stuck"]
+            ((first, last),) = told["by_connection"][stuck]["BTCUSDT"]
+            assert (repeated, last - first + 1) == (first - 1, 50)
+            there = [trade["t"] for trade in await trades(other, len(ids))]
+            assert there == list(range(there[0], there[0] + len(ids)))
+            assert free not in told["by_connection"]
+
+    run(test)
+
+
+def test_one_stream_of_many_is_acknowledged_and_nothing_comes_of_it() -> None:
+    async def test() -> None:
+        async with simulating() as (simulator, session):
+            await fault(session, simulator, kind="ack_silent", stream=STREAM)
+            async with listening(simulator, session, f"{STREAM}/btcusdt@bookTicker") as ws:
+                heard = [json.loads((await ws.receive()).data)["stream"] for _ in range(30)]
+                assert set(heard) == {"btcusdt@bookTicker"}
+            async with listening(simulator, session) as ws:  # the next one is served
+                assert await trades(ws, 2)
+            assert (await report(session, simulator))["ack_silent"]["fired"] == 1
+
+    run(test)
+
+
+def test_a_halted_symbol_has_nothing_newer_and_says_so() -> None:
+    async def test() -> None:
+        async def get(path: str) -> Any:
+            async with session.get(f"{simulator.rest_url}/api/v3/{path}") as response:
+                assert response.status == 200
+                return await response.json()
+
+        async with (
+            simulating() as (simulator, session),
+            listening(simulator, session) as ws,
+            listening(simulator, session, "ethusdt@trade") as other,
+        ):
+            await trades(ws, 5)
+            symbols = 'ticker/24hr?symbols=["BTCUSDT","ETHUSDT"]'
+            before = {row["symbol"]: row for row in await get(symbols)}
+            assert float(before["BTCUSDT"]["bidPrice"]) > 0
+            await fault(session, simulator, kind="halt", symbol="BTCUSDT")
+            halted = {row["symbol"]: row["lastId"] for row in await get(symbols)}
+            while (await trades(other, 1))[0]["t"] <= halted["ETHUSDT"]:
+                pass  # sent before
+            after = {row["symbol"]: row["lastId"] for row in await get(symbols)}
+            assert after["BTCUSDT"] == halted["BTCUSDT"] >= before["BTCUSDT"]["lastId"]
+            assert after["ETHUSDT"] > halted["ETHUSDT"]
+            assert (await get("trades?symbol=BTCUSDT&limit=1"))[0]["id"] == halted["BTCUSDT"]
+            status = {row["symbol"]: row["status"] for row in (await get("exchangeInfo"))["symbols"]}
+            assert status == {"BTCUSDT": "BREAK", "ETHUSDT": "TRADING"}
+            stopped_us = simulator.hub.halted["BTCUSDT"]
+            klines = await get("klines?symbol=BTCUSDT&interval=1s&limit=5")
+            assert max(row[0] for row in klines) * 1000 <= stopped_us
 
     run(test)

@@ -21,7 +21,7 @@ from crypto_lake.simulator.settings import Settings, StartWhen
 
 START_US = 1_723_161_254_000_000
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "DOTUSDT")
-SECONDS = 30
+SECONDS = 120
 
 
 def market() -> GeneratedMarket:

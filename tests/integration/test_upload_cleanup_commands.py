@@ -315,7 +315,7 @@ def test_sigterm_ends_an_upload_within_seconds_and_the_next_goes_on(layout: Layo
         time.sleep(0.05)
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=90)
     assert time.monotonic() - began < 15
     assert process.returncode == 130, (out, err)
     assert f"prod/{OBJECT}" not in server.objects

@@ -213,7 +213,7 @@ def proxying(server: ApiServer) -> Iterator[Proxy]:
 
     thread = threading.Thread(target=lambda: asyncio.run(main()), name="api-proxy", daemon=True)
     thread.start()
-    assert up.wait(10)
+    assert up.wait(60)
     try:
         yield proxy
     finally:

@@ -89,6 +89,12 @@ BAD_LAKES = [
         spec(shards=2, bucket=BUCKET),
     ),
     BadLake(
+        "macro series without a bucket",
+        spec(macro={"series": ["^GSPC"]}),
+        "macro needs spec.bucket: its series are kept there",
+        spec(macro={"series": ["^GSPC"]}, bucket=BUCKET),
+    ),
+    BadLake(
         "more shards than symbols",
         spec(shards=3, bucket=BUCKET),
         "there are more shards than symbols",
@@ -167,6 +173,20 @@ BAD_LAKES = [
         spec(symbols=[f"S{number}" for number in range(2001)]),
         "spec.symbols",
         spec(symbols=[f"S{number}" for number in range(2000)]),
+        of_schema=True,
+    ),
+    BadLake(
+        "a macro series in small letters",
+        spec(macro={"series": ["^gspc"]}, bucket=BUCKET),
+        "spec.macro.series[0]",
+        spec(macro={"series": ["^GSPC", "DX-Y.NYB", "GC=F"], "schedule": "5 22 * * 1-5"}, bucket=BUCKET),
+        of_schema=True,
+    ),
+    BadLake(
+        "a macro series twice",
+        spec(macro={"series": ["^GSPC", "^GSPC"]}, bucket=BUCKET),
+        "spec.macro.series",
+        spec(macro={}, bucket=BUCKET),
         of_schema=True,
     ),
     BadLake(

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from crypto_lake.completeness.ledger import Account, account, read
+from crypto_lake.completeness.prove_disk import prove
 from crypto_lake.lake.layout import Layout
 from crypto_lake.model.intervals import IntervalSet
 from support.lakes import lines_of
@@ -65,7 +66,7 @@ class Collecting:
                     heard.setdefault(told["symbol"], IntervalSet()).add(told["id"])
                     self.reported_at = time.monotonic()
 
-    def until(self, condition: Callable[[], Any], what: str, timeout_seconds: float = 60) -> Any:
+    def until(self, condition: Callable[[], Any], what: str, timeout_seconds: float = 120) -> Any:
         end = time.monotonic() + timeout_seconds
         while not (value := condition()):
             assert self.process.poll() is None, (
@@ -97,7 +98,7 @@ class Collecting:
 
     def get(self, path: str) -> tuple[int, str]:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}{path}", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}{path}", timeout=60) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:
@@ -134,6 +135,8 @@ class Collecting:
             assert told.seen == on_disk, (symbol, told.seen, on_disk)
             assert list(told.open_holes) == on_disk.holes(), symbol
             causes[symbol] = [hole.cause for hole in told.holes]
+            proof = prove(self.layout, "binance", symbol)
+            assert (proof.disagreements, proof.to_come) == ([], 0), symbol
         return causes
 
 

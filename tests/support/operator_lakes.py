@@ -137,6 +137,10 @@ _specs = st.fixed_dictionaries(
             logLevel=st.sampled_from(["DEBUG", "ERROR"]),
         ),
         "publish": _filled(scratch=_sizes, scratchStorageClassName=_names),
+        "macro": _filled(
+            series=st.lists(st.sampled_from(["^GSPC", "GC=F", "DX-Y.NYB", "X"]), min_size=1, unique=True),
+            schedule=_crons,
+        ),
         "networkPolicy": _filled(
             enabled=st.booleans(), egressPorts=st.lists(st.integers(1, 65535), max_size=3, unique=True)
         ),
@@ -152,6 +156,7 @@ def _made_valid(name: str, spec: dict[str, Any]) -> dict[str, Any]:
     spec = dict(spec)
     if "bucket" not in spec:
         spec |= {"shards": 1, "replicas": 1}
+        spec.pop("macro", None)
     spec["shards"] = min(spec.get("shards", 1), len(spec["symbols"]))
     return document(spec, name)
 

@@ -10,6 +10,11 @@ import polars as pl
 # Where a trade was learned from. The smaller is preferred when two copies of one trade say the same.
 STREAMED: Final = 0
 REST: Final = 1
+ARCHIVE: Final = 2
+# One of an aggregate's trades. Of these only the sum of the sizes is known: the first of them bears it, and the others
+# bear PART_OF_AGGREGATE, until seconds.trade_hour has taken off what is known trade by trade.
+AGGREGATE: Final = 3
+PART_OF_AGGREGATE: Final = -1
 
 TRADE_SCHEMA: Final = pl.Schema(
     {

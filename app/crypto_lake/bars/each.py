@@ -12,7 +12,16 @@ from typing import Final
 import msgspec
 import polars as pl
 
-from crypto_lake.bars.columns import QUOTE_SCHEMA, REST, STREAMED, TRADE_SCHEMA, Parsed
+from crypto_lake.bars.columns import (
+    AGGREGATE,
+    ARCHIVE,
+    PART_OF_AGGREGATE,
+    QUOTE_SCHEMA,
+    REST,
+    STREAMED,
+    TRADE_SCHEMA,
+    Parsed,
+)
 from crypto_lake.bars.template import Template
 from crypto_lake.exchanges.binance import to_us
 from crypto_lake.lake import envelope
@@ -24,6 +33,7 @@ MAX_E8: Final = 10**29
 MAX_PRODUCT: Final = 10**37
 _MAX_ID: Final = 10**18
 _MAX_TIME_US: Final = 10**17
+_MAX_TRADES: Final = 100_000  # in one aggregate; a line must not become more rows than memory holds
 
 
 class _Data(msgspec.Struct, gc=False):
@@ -47,7 +57,7 @@ class _Message(msgspec.Struct, gc=False):
 
 
 class _RestTrade(msgspec.Struct, gc=False, rename="camel"):
-    """A row of GET /api/v3/historicalTrades."""
+    """A row of GET /api/v3/historicalTrades, or of the archive in the same form."""
 
     id: int
     price: str
@@ -56,9 +66,22 @@ class _RestTrade(msgspec.Struct, gc=False, rename="camel"):
     is_buyer_maker: bool
 
 
+class _RestAggregate(msgspec.Struct, gc=False):
+    """A row of GET /api/v3/aggTrades."""
+
+    p: str
+    q: str
+    f: int
+    l: int  # noqa: E741  the exchange's name
+    T: int
+    m: bool
+
+
 _decode_message = msgspec.json.Decoder(_Message).decode
 _decode_data = msgspec.json.Decoder(_Data).decode
 _decode_rest = msgspec.json.Decoder(_RestTrade).decode
+_decode_aggregate = msgspec.json.Decoder(_RestAggregate).decode
+_REST_SOURCES: Final = {"historicalTrades": REST, "archive": ARCHIVE}
 _Trade = tuple[int, int, int, int, bool, int, int, str]
 _Quote = tuple[int, int, str, int, int, int, int]
 
@@ -83,6 +106,8 @@ def parse_each(lines: Sequence[bytes], places: Sequence[int], files: int, templa
             continue
         if read is None:
             skipped[place] += 1
+        elif isinstance(read, list):
+            trades += [(*trade, place) for trade in read]
         elif len(read) == 8:
             trades.append((*read, place))
         else:
@@ -96,15 +121,17 @@ def parse_each(lines: Sequence[bytes], places: Sequence[int], files: int, templa
     )
 
 
-def _parse_line(line: bytes, template: Template) -> _Trade | _Quote | None:
+def _parse_line(line: bytes, template: Template) -> _Trade | list[_Trade] | _Quote | None:
     try:
         read = envelope.decode(line)
         if not 0 < read.received_ns < 2**63:
             raise _UnreadableError("receive time out of range")
-        if read.source == "historicalTrades":
-            return _rest_trade(read)
+        if read.source in _REST_SOURCES:
+            return _rest_trade(read, _REST_SOURCES[read.source])
+        if read.source == "aggTrades":
+            return _aggregate(read)
         if read.source is not None:
-            return None  # merging of aggTrades and archives is not there yet; their lines stay in raw
+            return None  # of a later version of the program; its lines stay in raw
         message = _decode_message(read.message)
         if message.stream == template.trade_stream:
             return _trade(read, _decode_data(message.data), template)
@@ -125,9 +152,22 @@ def _trade(read: envelope.Envelope, data: _Data, template: Template) -> _Trade:
     return _checked(read, data.t, data.T, data.p, data.q, data.m, STREAMED)
 
 
-def _rest_trade(read: envelope.Envelope) -> _Trade:
+def _rest_trade(read: envelope.Envelope, source: int) -> _Trade:
     row = _decode_rest(read.message)
-    return _checked(read, row.id, row.time, row.price, row.qty, row.is_buyer_maker, REST)
+    return _checked(read, row.id, row.time, row.price, row.qty, row.is_buyer_maker, source)
+
+
+def _aggregate(read: envelope.Envelope) -> list[_Trade]:
+    """A row for each trade of the aggregate, the first with the size of all."""
+    row = _decode_aggregate(read.message)
+    if not 0 <= row.l - row.f < _MAX_TRADES or row.l >= _MAX_ID:
+        raise _UnreadableError("trade ids of an aggregate out of range")
+    first = _checked(read, row.f, row.T, row.p, row.q, row.m, AGGREGATE)
+    _, time_us, price, _, maker, source, received_ns, connection = first
+    return [first] + [
+        (id_, time_us, price, PART_OF_AGGREGATE, maker, source, received_ns, connection)
+        for id_ in range(row.f + 1, row.l + 1)
+    ]
 
 
 def _checked(

@@ -131,6 +131,9 @@ def hour_rows(
     if trades.is_empty() and quotes.is_empty() and not holes:
         rows = _quiet_rows(exchange, symbol, range(lower, upper), last_second, around)
         return HourRows(rows, around.close, around.quote, ())
+    if trades.is_empty() and quotes.is_empty() and any(_covers(hole, start, end) for hole in holes):
+        # Between history that was fetched and what is collected now may lie months.
+        return HourRows(pl.DataFrame(schema=BAR_SCHEMA), around.close, around.quote, tuple(holes))
     # Trades may, against all experience, bear times that run against their ids: then a second before the first
     # trade's has trades, and gets its row.
     touched = pl.Series("touched", _cover(start, holes, inclusive=True), pl.Boolean)
@@ -172,6 +175,8 @@ def hour_rows(
             pl.col("trade_count", "quote_updates").fill_null(0),
             pl.when(incomplete)
             .then(pl.lit(BarState.INCOMPLETE.value))
+            .when(pl.col("aggregated").fill_null(False))
+            .then(pl.lit(BarState.AGGREGATED.value))
             .when(pl.col("healed").fill_null(False))
             .then(pl.lit(BarState.HEALED.value))
             .otherwise(pl.lit(BarState.COMPLETE.value))
@@ -223,6 +228,12 @@ def _quiet_rows(
 
 def _exact(value: int | None) -> Decimal | None:
     return None if value is None else Decimal(value).scaleb(-8, _EXACT)
+
+
+def _covers(hole: Gap, start: int, end: int) -> bool:
+    """Whether nothing is known of all seconds from start to end (excluded)."""
+    low, high = sorted((hole.before.second, hole.after.second))
+    return low < start and high >= end
 
 
 def _cover(start: int, holes: Sequence[Gap], *, inclusive: bool) -> list[bool]:

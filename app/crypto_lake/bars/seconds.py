@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 import polars as pl
 
-from crypto_lake.bars.columns import REST
+from crypto_lake.bars.columns import AGGREGATE, ARCHIVE, REST
 from crypto_lake.model.decimals import ONE_E8
 from crypto_lake.model.market import NS_PER_SECOND, US_PER_SECOND
 
@@ -30,6 +30,7 @@ TRADE_SECONDS: Final = pl.Schema(
         "first_trade_id": pl.Int64(),
         "last_trade_id": pl.Int64(),
         "healed": pl.Boolean(),
+        "aggregated": pl.Boolean(),
     }
 )
 QUOTE_SECONDS: Final = pl.Schema(
@@ -82,11 +83,13 @@ def trade_hour(trades: pl.DataFrame) -> TradeHour:
 
     Of an id that comes more than once the copy that is smallest by (source, time, price, size, side) is taken, so
     that the choice does not hang on the order of files. Copies that differ in more than the unit of their time
-    are counted as a conflict.
+    are counted as a conflict. Of an aggregate, what is not known trade by trade is one sum: see `_disaggregated`.
     """
     if trades.is_empty():
         return TradeHour(pl.DataFrame(schema=TRADE_SECONDS), None, None, (), 0, 0, 0)
     total = trades.height
+    if (trades["source"] == AGGREGATE).any():
+        trades = _disaggregated(trades)
     # Already in order, each id once: the common case, and no copy of the columns.
     if trades["id"].is_sorted() and trades["id"].n_unique() == total:
         once, conflicts = trades, 0
@@ -138,7 +141,8 @@ def trade_hour(trades: pl.DataFrame) -> TradeHour:
             pl.col("quote").filter(taken).sum().alias("taker_buy_quote"),
             pl.col("id").first().alias("first_trade_id"),
             pl.col("id").last().alias("last_trade_id"),
-            (pl.col("source") == REST).any().alias("healed"),
+            pl.col("source").is_in([REST, ARCHIVE]).any().alias("healed"),
+            (pl.col("source") == AGGREGATE).any().alias("aggregated"),
         )
         .sort("second")
         .collect()
@@ -154,6 +158,48 @@ def trade_hour(trades: pl.DataFrame) -> TradeHour:
         total - once.height,
         conflicts,
     )
+
+
+def _disaggregated(trades: pl.DataFrame) -> pl.DataFrame:
+    """The same trades, of aggregates only those that nothing else tells.
+
+    The first of them bears what is left of the aggregate's size when the trades that are known are taken off, the
+    others none: sums over the second come out, and so do prices and counts, for an aggregate's trades share price, time
+    and side. A remainder below zero (the exchange contradicts itself) counts as nothing.
+    """
+    aggregated = pl.col("source") == AGGREGATE
+    exact = trades.filter(~aggregated)
+    # Each trade as one row, the greatest size first: the row that bears its aggregate's sum.
+    parts = (
+        trades.filter(aggregated)
+        .sort(
+            "id", "size", "time_us", "price", "buyer_is_maker", descending=[False, True, False, False, False]
+        )
+        .unique("id", keep="first", maintain_order=True)
+        .with_columns((pl.col("size") >= 0).cum_sum().alias("aggregate"))
+    )
+    known = (
+        exact.sort("id", "source", "time_us", "price", "size", "buyer_is_maker")
+        .unique("id", keep="first", maintain_order=True)
+        .select("id", pl.col("size").alias("known"))
+    )
+    left = (
+        parts.join(known, on="id", how="left", maintain_order="left")
+        .with_columns(
+            (pl.col("size").clip(0).sum().over("aggregate") - pl.col("known").sum().over("aggregate")).alias(
+                "remainder"
+            )
+        )
+        .filter(pl.col("known").is_null())
+        .with_columns(
+            pl.when(pl.col("aggregate").is_first_distinct())
+            .then(pl.col("remainder").clip(0))
+            .otherwise(pl.lit(0, dtype=pl.Int128))
+            .alias("size")
+        )
+        .select(trades.columns)
+    )
+    return pl.concat([exact, left])
 
 
 class StandingQuote(msgspec.Struct, frozen=True, array_like=True):

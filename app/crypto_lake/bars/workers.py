@@ -26,6 +26,7 @@ _MODULE = "crypto_lake.bars.workers"
 _PR_SET_PDEATHSIG = 1
 # Chunks of some megabytes come and go: an allocator that gives each back to the kernel costs a tenth of the time (measured).
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(256 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
+_decode_setup = msgspec.json.Decoder(Setup).decode
 
 
 class FileRead(msgspec.Struct, frozen=True, tag="read"):
@@ -130,7 +131,7 @@ def work(incoming: BinaryIO, outgoing: BinaryIO) -> None:
         outgoing.write(msgspec.json.encode(what) + b"\n")
         outgoing.flush()
 
-    maker = Maker(msgspec.json.decode(incoming.readline(), type=Setup))
+    maker = Maker(_decode_setup(incoming.readline()))
     for line in incoming:
         say(maker.make(line.decode().strip(), lambda size: say(FileRead(size))))
 

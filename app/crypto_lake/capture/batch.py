@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from crypto_lake.completeness.fold import Run
+from crypto_lake.completeness.entries import Outcome, Quiet
+from crypto_lake.completeness.fold_state import Run
 from crypto_lake.lake import control
 from crypto_lake.model.clock import Hour
 
@@ -43,7 +44,8 @@ class Batch:
     """All items were received within `hour`.
 
     `cut_ns`: when it was cut. `whole`: everything received before then is in this batch or an earlier one; not so
-    where only one symbol's full buffer was sent. `sync`: fsync at once when it is written.
+    where only one symbol's full buffer was sent. `sync`: fsync at once when it is written. `settled`: what healing did,
+    by symbol; what its lines rest on is in a file already, or among the control records of this batch.
     """
 
     hour: Hour
@@ -55,3 +57,4 @@ class Batch:
         default_factory=list[tuple[int, str, control.AnyEvent]]
     )
     rejected: list[Rejected] = field(default_factory=list[Rejected])
+    settled: list[tuple[str, Outcome | Quiet]] = field(default_factory=list[tuple[str, Outcome | Quiet]])

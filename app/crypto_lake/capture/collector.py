@@ -10,21 +10,25 @@ import ssl
 import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import msgspec
 
 from crypto_lake import __version__
 from crypto_lake.capture.batch import PROCESS
+from crypto_lake.capture.collector_settings import CollectorSettings as CollectorSettings
 from crypto_lake.capture.connection import ConnectionSettings
 from crypto_lake.capture.feed import Feed, FeedSettings, FeedSnapshot
+from crypto_lake.capture.healing import Healing, HealingSettings
 from crypto_lake.capture.intake import StreamIntake
+from crypto_lake.capture.liveness import LivenessWatch, WatchSettings, with_judgements
 from crypto_lake.capture.probe import ClockProbe, ProbeError, read_clock_setting
 from crypto_lake.capture.snapshot import CollectorSnapshot
 from crypto_lake.capture.tls import tls_context
 from crypto_lake.capture.transport import Target
 from crypto_lake.capture.writer import Writer, WriterSettings
+from crypto_lake.completeness.asking import open_asker
+from crypto_lake.completeness.budget_file import open_budget
 from crypto_lake.exchanges import EXCHANGES
 from crypto_lake.lake import control, durable, locks, parts
 from crypto_lake.lake.layout import Layout
@@ -41,42 +45,6 @@ class CaptureError(RuntimeError):
     """The collector can't go on; the message says why and what to do."""
 
 
-class EndpointLike(Protocol):
-    """Where the exchange is; empty strings stand for its public addresses."""
-
-    @property
-    def websocket(self) -> str: ...
-    @property
-    def rest(self) -> str: ...
-    @property
-    def ca_file(self) -> str: ...
-
-
-@dataclass(frozen=True)
-class CollectorSettings:
-    """Named and defaulted as the configuration's section `collector`; see there."""
-
-    exchange: str
-    symbols: tuple[str, ...]
-    streams: tuple[Stream, ...]
-    endpoint: EndpointLike
-    idle: bool = False
-    clock: Literal["system", "exchange"] = "system"
-    streams_per_connection: int = 256
-    coalesce_ms: float = 5.0
-    silence_seconds: float = 60.0
-    handover_seconds: float = 23 * 3600.0
-    clock_probe_seconds: float = 60.0
-    flush_ms: float = 250.0
-    flush_bytes: int = 256 * 1024
-    fsync_ms: float = 1000.0
-    rotate_seconds: float = 60.0
-    hole_grace_seconds: float = 5.0
-    queue_bytes: int = 64 * 1024 * 1024
-    listen: str = "127.0.0.1"
-    port: int = -1
-
-
 class Collector:
     """Runs once: `await run()`, until `stop`. A disk that is full or fails does not end it (see writer).
 
@@ -85,7 +53,12 @@ class Collector:
     """
 
     def __init__(
-        self, settings: CollectorSettings, layout: Layout, *, on_durable: OnDurable | None = None
+        self,
+        settings: CollectorSettings,
+        layout: Layout,
+        *,
+        on_durable: OnDurable | None = None,
+        watch: WatchSettings | None = None,
     ) -> None:
         self._settings = settings
         self._layout = layout
@@ -102,6 +75,15 @@ class Collector:
         self._writer: Writer | None = None
         self._feed: Feed | None = None
         self._probe: ClockProbe | None = None
+        self._watch: LivenessWatch | None = None
+        self._healing: Healing | None = None
+        self._budget = open_budget(
+            layout,
+            self._exchange.name,
+            settings.weight_per_minute,
+            self._exchange.limits.weight_per_minute,
+        )
+        self._watch_settings = watch or WatchSettings()
         self._quarantine = Quarantine(layout.quarantine)
 
     def stop(self, reason: str) -> None:
@@ -116,6 +98,12 @@ class Collector:
             names = self._stream_names()
             self._intake.add_streams(names)
             self._feed.set_streams(names)
+            if self._writer is not None:
+                self._writer.follow(self._symbols)
+
+    def use_weight(self, per_minute: int) -> None:
+        """So much of the exchange's REST weight is ours from now on."""
+        self._budget.share = per_minute
 
     async def run(self) -> str:
         """Collect until told to stop; the reason of the end.
@@ -185,6 +173,8 @@ class Collector:
         )
         for symbol in self._symbols:
             writer.open_symbol(symbol)
+        writer.follow(self._symbols)
+        writer.open_leftovers()
         intake = self._intake = StreamIntake(
             exchange,
             self._clock,
@@ -194,7 +184,7 @@ class Collector:
         )
         run = _next_run(self._layout)
         prefix = f"c-{self._name.rpartition('-')[2]}-{run}"
-        intake.event(PROCESS, control.CollectorStarted(self._name, __version__))
+        intake.event(PROCESS, control.CollectorStarted(self._name, __version__, settings.hole_grace_seconds))
         writer.start()
 
         names = self._stream_names()
@@ -223,9 +213,32 @@ class Collector:
             tls=tls,
             name=PROCESS,
             recording=lambda: bool(self._symbols),
+            budget=self._budget,
+        )
+        self._healing = Healing(
+            self._layout,
+            exchange,
+            self._clock,
+            intake,
+            self._budget,
+            f"rest-{prefix.removeprefix('c-')}",
+            HealingSettings(settings.heal, settings.endpoint.rest, tls),
+        )
+        asker = open_asker(self._layout, exchange, rest, tls)
+        self._watch = LivenessWatch(
+            exchange,
+            feed,
+            intake,
+            asker,
+            self._clock,
+            self._stream_names,
+            self._watch_settings,
+            offset_us=self._offset_us,
         )
         helpers: list[asyncio.Task[Any]] = [
             asyncio.create_task(self._probe.run(), name="clock probe"),
+            asyncio.create_task(self._watch.run(), name="liveness"),
+            asyncio.create_task(self._healing.run(), name="healing"),
             asyncio.create_task(self._cut_forever(intake), name="flush"),
             asyncio.create_task(self._keep_clock(rest, tls), name="clock"),
             asyncio.create_task(self._stopping.wait(), name="stop"),
@@ -240,6 +253,7 @@ class Collector:
             for task in helpers:
                 task.cancel()
             results += await asyncio.gather(running, *helpers, return_exceptions=True)
+            await asker.close()
             if self._failure is None:
                 intake.event(PROCESS, control.CollectorStopped(self._name, self._reason or "failed"))
                 intake.finish()
@@ -317,6 +331,8 @@ class Collector:
         assert (intake is None) == (writer is None)
         live = self._feed.acknowledged if self._feed else frozenset[str]()
         streams = intake.stream_snapshots(offset.offset_us if offset else 0, live) if intake else []
+        if self._watch is not None:
+            streams = with_judgements(streams, self._watch.judgements, self._clock)
         wanted = set(self._stream_names())
         return CollectorSnapshot(
             version=__version__,
@@ -344,7 +360,13 @@ class Collector:
             if writer and intake
             else Writer.nothing_yet(self._settings.queue_bytes),
             idle=not self._symbols,
+            replacements=dict(self._watch.replacements) if self._watch else {},
+            healing=self._healing.snapshot() if self._healing else None,
         )
+
+    def _offset_us(self) -> int:
+        offset = self._probe.latest if self._probe else None
+        return offset.offset_us if offset else 0
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *arguments: object) -> None:

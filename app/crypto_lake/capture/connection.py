@@ -81,6 +81,8 @@ class Connection:
         self.exchange_time_us = 0
         self.acknowledged: frozenset[str] = frozenset()
         self.refused: frozenset[str] = frozenset()
+        self.acknowledged_at: dict[str, float] = {}  # the loop's time, of each that is acknowledged
+        self.condemned = ""  # why it is to be replaced although it stands
         self.shutdown_announced = False
         self.connected_at: float | None = None  # the loop's time
         self.last_message_at: float | None = None
@@ -323,9 +325,13 @@ class Connection:
             self._refused(request)
         elif request.subscribe:
             self.acknowledged |= streams
+            now = asyncio.get_running_loop().time()
+            self.acknowledged_at |= dict.fromkeys(streams, now)
             self._intake.event(self.name, control.Subscribed(request.streams))
         else:
             self.acknowledged -= streams
+            for stream in streams:
+                self.acknowledged_at.pop(stream, None)
             self._intake.event(self.name, control.Unsubscribed(request.streams))
         self._settle_coverage()
         self._work.set()

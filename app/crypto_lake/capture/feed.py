@@ -46,6 +46,14 @@ class FeedSettings:
     backoff: Backoff = field(default_factory=Backoff)
 
 
+class Carried(NamedTuple):
+    """By which connection a stream comes, since when (the loop's time) it is acknowledged there."""
+
+    connection: str
+    since: float
+    is_replaced: bool  # another one is about to take over
+
+
 class FeedSnapshot(NamedTuple):
     """outcomes: ended connections by reason. reconnects: connections opened because one had been lost."""
 
@@ -112,6 +120,8 @@ class Feed:
         self._chance = chance or random.Random()  # noqa: S311  spreads load, guards no secret
         self._connect = connect
         self._wanted = frozenset(streams)
+        self.at_rest: frozenset[str] = frozenset()
+        """Streams that are known to be silent because their market is: no reason to replace a connection."""
         self._slots: dict[int, _Slot] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._count = 0
@@ -160,6 +170,26 @@ class Feed:
         return frozenset[str]().union(
             *(r.connection.acknowledged for slot in self._slots.values() for r in slot.running)
         )
+
+    def carried(self) -> dict[str, Carried]:
+        """By stream, the connection that it is expected on. What is not acknowledged yet is not there."""
+        return {
+            stream: Carried(slot.current.connection.name, since, slot.successor is not None)
+            for slot in self._slots.values()
+            if slot.current is not None
+            for stream, since in slot.current.connection.acknowledged_at.items()
+        }
+
+    def replace(self, connection: str, why: str) -> bool:
+        """Have another one take over from this connection, make before break. False where that is under way, or it is gone."""
+        for slot in self._slots.values():
+            if slot.current is not None and slot.current.connection.name == connection:
+                if slot.current.connection.condemned or slot.successor is not None:
+                    return False
+                slot.current.connection.condemned = why
+                slot.wake.set()
+                return True
+        return False
 
     @property
     def refused(self) -> frozenset[str]:
@@ -278,7 +308,8 @@ class Feed:
         assert old is not None
         assert new is not None
         reason = self._leave(old, now) or Reason.LIFETIME
-        old.connection.end(reason, f"{new.connection.name} took over")
+        why = f" ({old.connection.condemned})" if reason is Reason.STREAM_DEAD else ""
+        old.connection.end(reason, f"{new.connection.name} took over{why}")
         slot.current, slot.successor, slot.leaving = new, None, old
 
     def _settle_ended(self, slot: _Slot, now: float) -> None:
@@ -323,10 +354,14 @@ class Feed:
         connection = running.connection
         if connection.shutdown_announced:
             return Reason.SERVER_SHUTDOWN
+        if connection.condemned:
+            return Reason.STREAM_DEAD
         if connection.connected_at is None:
             return None
         if now - connection.connected_at >= running.handover_at_age:
             return Reason.LIFETIME
+        if connection.acknowledged and connection.acknowledged <= self.at_rest:
+            return None
         if (since := connection.quiet_since) is not None and now - since > self._settings.no_data_seconds:
             others = [
                 r.connection

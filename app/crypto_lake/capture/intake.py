@@ -19,7 +19,7 @@ from crypto_lake.capture.intake_protocol import Drained
 from crypto_lake.capture.routes import Buffer, Lost, Route, latency_of
 from crypto_lake.capture.shedding import Queue, sheds
 from crypto_lake.capture.snapshot import StreamSnapshot
-from crypto_lake.completeness.entries import Cause
+from crypto_lake.completeness.entries import Cause, Outcome, Quiet
 from crypto_lake.exchanges import Exchange, Head, UnassignableMessageError
 from crypto_lake.lake import control, envelope
 from crypto_lake.model.clock import Clock, Hour
@@ -59,6 +59,7 @@ class StreamIntake:
         self._control = self._buffer(control.CONTROL)
         self._events: list[tuple[int, str, control.AnyEvent]] = []
         self._rejected: list[Rejected] = []
+        self._settled: list[tuple[str, Outcome | Quiet]] = []
         self._hour = Hour.of_ns(clock.now_ns())
         self._hour_start_ns, self._hour_end_ns = self._hour.start_ns, self._hour.end_ns
         self._paused_at: float | None = None
@@ -121,6 +122,10 @@ class StreamIntake:
                 self._reject(message, reason or "", connection, received_ns)
                 continue
             buffer = route.buffer
+            if head.trade_id > route.greatest_id:
+                route.greatest_id, route.greatest_time_us = head.trade_id, head.trade_time_us
+            else:
+                route.last_message = message
             if shedding and buffer in shedding:
                 route.let_go(message, head.trade_id)
                 route.last_received_ns = received_ns
@@ -159,15 +164,26 @@ class StreamIntake:
         return Drained(controls, greatest_us, trades)
 
     def event(self, connection: str, event: control.AnyEvent) -> None:
+        self.answer(event, connection)
+
+    def answer(self, event: control.AnyEvent, connection: str = PROCESS) -> int:
+        """The same; returns when it was received, for who refers to it."""
         received_ns = self._clock.now_ns()
         if not self._hour_start_ns <= received_ns < self._hour_end_ns:
             self._turn_hour(received_ns)
         self._event(received_ns, connection, event)
+        return received_ns
+
+    def settle(self, symbol: str, outcomes: Iterable[Outcome | Quiet]) -> None:
+        """What healing did, for the ledger: it goes with the next batch, behind what was told before."""
+        self._settled += [(symbol, outcome) for outcome in outcomes]
 
     def _event(self, received_ns: int, connection: str, event: control.AnyEvent) -> None:
         self._events.append((received_ns, connection, event))
-        if self.queued_bytes > self._queue_bytes:
-            return  # of a full queue the ledgers hear, the control part does not
+        # A full queue still takes what explains the gaps to come, up to a limit of its own; figures it does without.
+        room = self._queue_bytes * (1 if isinstance(event, control.Alive | control.ClockOffset) else 2)
+        if self.queued_bytes > room:
+            return
         buffer = self._control
         if not buffer.lines:
             buffer.oldest_monotonic = time.monotonic()
@@ -266,7 +282,8 @@ class StreamIntake:
             buffer.lines = bytearray()
         events, self._events = self._events, []
         rejected, self._rejected = self._rejected, []
-        self._deliver(Batch(self._hour, items, cut_ns, whole, sync, events, rejected))
+        settled, self._settled = self._settled, []
+        self._deliver(Batch(self._hour, items, cut_ns, whole, sync, events, rejected, settled))
 
     def _turn_hour(self, received_ns: int) -> None:
         """The hour ended (or the clock stepped): what was received in it goes on its way as one batch."""
@@ -293,6 +310,11 @@ class StreamIntake:
             self._rejected.append(Rejected(message, reason, connection, received_ns))
 
     # what is told
+    @property
+    def routes(self) -> Mapping[str, Route]:
+        """By the stream's name."""
+        return self._routes
+
     def stream_snapshots(self, offset_us: int, live: Container[str] = ()) -> list[StreamSnapshot]:
         """Latency is corrected by `offset_us`, the exchange's clock minus ours. `live`: names of streams."""
         return [

@@ -22,6 +22,7 @@ class Reason(StrEnum):
     reset: the TCP connection ended without one.
     silent: not one byte came for `silence_seconds`.
     no_data: streams were acknowledged and nothing came of any.
+    stream_dead: the exchange had something of a stream that did not come over it, or what came was old.
     subscribe_refused: the exchange refused all streams of the connection.
     protocol_error: what came was no WebSocket frame, or too large.
     internal_error: our own code failed on what came; the log has the traceback.
@@ -43,6 +44,7 @@ class Reason(StrEnum):
     RESET = "reset"
     SILENT = "silent"
     NO_DATA = "no_data"
+    STREAM_DEAD = "stream_dead"
     SUBSCRIBE_REFUSED = "subscribe_refused"
     PROTOCOL_ERROR = "protocol_error"
     INTERNAL_ERROR = "internal_error"

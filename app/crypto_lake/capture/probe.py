@@ -7,12 +7,15 @@ import logging
 import ssl
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 import aiohttp
 import msgspec
 
 from crypto_lake.capture.intake_protocol import Intake
+from crypto_lake.completeness.budget_file import Grant, WeightBudget, retry_after_of
 from crypto_lake.exchanges.binance import to_us
 from crypto_lake.lake import control
 from crypto_lake.model.clock import Clock, ClockSetting, ExchangeClock
@@ -20,6 +23,7 @@ from crypto_lake.model.clock import Clock, ClockSetting, ExchangeClock
 _log = logging.getLogger(__name__)
 
 _REQUEST_SECONDS = 5.0
+_TIME_WEIGHT = 1
 _SAMPLES = 5  # of which the one with the shortest way counts
 
 _Shape = TypeVar("_Shape", bound=msgspec.Struct)
@@ -54,7 +58,8 @@ class ClockProbe:
 
     With an ExchangeClock the setting is read anew before each measurement, so that a simulator that was
     restarted or changed its speed is followed. `recording`: whether a measurement is told the intake, and so written
-    down: of a collector that has no streams, it would date nothing.
+    down: of a collector that has no streams, it would date nothing. `budget`: the account that its questions go by; a
+    ban is heard by all who ask.
     """
 
     def __init__(
@@ -67,6 +72,7 @@ class ClockProbe:
         every_seconds: float = 60.0,
         tls: ssl.SSLContext | None = None,
         recording: Callable[[], bool] = lambda: True,
+        budget: WeightBudget | None = None,
     ) -> None:
         self.latest: control.ClockOffset | None = None
         self.failures = 0  # since the start
@@ -77,6 +83,7 @@ class ClockProbe:
         self._every_seconds = every_seconds
         self._tls = tls
         self._recording = recording
+        self._budget = budget
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -110,11 +117,39 @@ class ClockProbe:
         return self.latest
 
     async def _sample(self, session: aiohttp.ClientSession) -> control.ClockOffset:
-        started, before_ns = time.perf_counter_ns(), self._clock.now_ns()
-        read = await _get(session, f"{self._rest}/api/v3/time", _ServerTime)
-        after_ns, ended = self._clock.now_ns(), time.perf_counter_ns()
+        grant = await self._granted()
+        refusals: list[tuple[int, str | None]] = []
+        try:
+            started, before_ns = time.perf_counter_ns(), self._clock.now_ns()
+            read = await _get(session, f"{self._rest}/api/v3/time", _ServerTime, refusals)
+            after_ns, ended = self._clock.now_ns(), time.perf_counter_ns()
+        finally:
+            await self._answered(grant, refusals)
         middle_us = (before_ns + after_ns) // 2000
         return control.ClockOffset(to_us(read.serverTime) - middle_us, (ended - started) // 1000)
+
+    async def _granted(self) -> Grant | None:
+        if self._budget is None:
+            return None
+        try:
+            grant = await asyncio.to_thread(self._budget.take, _TIME_WEIGHT)
+        except OSError as error:
+            raise ProbeError(
+                f"{self._rest}: not asked, the account of weight can't be kept: {error}"
+            ) from None
+        if isinstance(grant, Grant):
+            return grant
+        raise ProbeError(
+            f"{self._rest}: not asked, the address's weight is spent or closed for {grant:.0f} s"
+        )
+
+    async def _answered(self, grant: Grant | None, refusals: list[tuple[int, str | None]]) -> None:
+        if self._budget is None or grant is None:
+            return
+        status, retry_after = refusals[0] if refusals else (200, None)
+        note = partial(self._budget.answered, grant, status, retry_after_seconds=retry_after_of(retry_after))
+        with suppress(OSError):  # it then counts for longer than it need
+            await asyncio.to_thread(note)
 
 
 def _session(tls: ssl.SSLContext | None) -> aiohttp.ClientSession:
@@ -126,11 +161,18 @@ def _session(tls: ssl.SSLContext | None) -> aiohttp.ClientSession:
     )
 
 
-async def _get(session: aiohttp.ClientSession, url: str, shape: type[_Shape]) -> _Shape:
-    """GET and decode. Raises ProbeError."""
+async def _get(
+    session: aiohttp.ClientSession,
+    url: str,
+    shape: type[_Shape],
+    refusals: list[tuple[int, str | None]] | None = None,
+) -> _Shape:
+    """GET and decode. Raises ProbeError; of an answer that is none, its status and Retry-After go to `refusals`."""
     try:
         async with session.get(url, allow_redirects=False) as response:
             if response.status != 200:
+                if refusals is not None:
+                    refusals.append((response.status, response.headers.get("Retry-After")))
                 raise ProbeError(f"{url}: HTTP {response.status}")
             return msgspec.json.decode(await response.read(), type=shape)
     except (aiohttp.ClientError, TimeoutError, msgspec.MsgspecError) as error:

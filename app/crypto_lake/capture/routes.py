@@ -32,8 +32,11 @@ class Route:
     __slots__ = (
         "buffer",
         "bytes",
+        "greatest_id",
+        "greatest_time_us",
         "kind",
         "last_event_time_us",
+        "last_message",
         "last_received_ns",
         "latencies_us",
         "lost",
@@ -55,6 +58,8 @@ class Route:
         self.lost_messages = 0
         self.lost_bytes = 0
         self.lost = Lost()  # of the gap that is open now
+        self.greatest_id = self.greatest_time_us = 0
+        self.last_message = b""  # of a stream without ids; else of one that brought no greater id
         buffer.routes.append(self)
 
     def let_go(self, message: bytes, trade_id: int) -> None:

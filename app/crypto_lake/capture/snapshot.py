@@ -34,6 +34,10 @@ class StreamSnapshot(msgspec.Struct, frozen=True):
     lost_messages: int = 0  # received and let go, because they could not be written
     lost_bytes: int = 0
     live: bool | None = None  # acknowledged on a connection that stands; None: an older program does not say
+    # What is thought of its silence (completeness.liveness), since when, and what that rests on; "": not looked at yet.
+    liveness: str = ""
+    liveness_since_ns: int = 0
+    evidence: str = ""
 
 
 class SymbolSnapshot(msgspec.Struct, frozen=True):
@@ -83,6 +87,30 @@ class WriterSnapshot(msgspec.Struct, frozen=True):
     reserve_bytes: int = 0  # room on the disk that is held for what must be written when it is full
 
 
+class HealingSnapshot(msgspec.Struct, frozen=True):
+    """What healing does and did since the start, and the account of REST weight that this lake's processes share.
+
+    state: `off`, `idle` (nothing to do now), `healing`, `waiting` (its share of the weight is used), `blocked` (the
+    exchange said 429 or 418), `unreachable`. gaps_waiting: that it works on. problem: why something could not be done.
+    blocked_seconds: so long nothing is asked, for `blocked_by`; refusals: answers 429 and 418, of all processes.
+    """
+
+    state: str = "off"
+    gaps_waiting: int = 0
+    trades_healed: int = 0
+    trades_aggregated: int = 0  # of these, known by sums alone
+    files: int = 0
+    trades_never_existed: int = 0
+    trades_unavailable: int = 0
+    requests: dict[str, int] = {}  # by status, "0": no answer
+    weight_used: int = 0  # counted now
+    weight_share: int = 0  # a minute
+    blocked_seconds: float = 0.0
+    blocked_by: int = 0
+    refusals: int = 0
+    problem: str = ""
+
+
 class Configuration(msgspec.Struct, frozen=True):
     """What the collector goes by. `sha256`: of the bytes of the file that is applied, "" where it has none.
 
@@ -117,3 +145,5 @@ class CollectorSnapshot(msgspec.Struct, frozen=True):
     port: int = -1  # where /metrics and /status are served
     idle: bool = False
     configuration: Configuration | None = None  # None: an older program does not say
+    healing: HealingSnapshot | None = None  # None: an older program does not say
+    replacements: dict[str, int] = {}  # connections replaced because a stream was dead, by what was found

@@ -14,7 +14,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from crypto_lake.capture.batch import Batch
@@ -83,7 +83,7 @@ class Writer(threading.Thread):
         self._quarantine = quarantine
         self._on_written, self._on_durable = on_written, on_durable
         self._on_failure, self._on_trouble = on_failure, on_trouble
-        self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Batch | frozenset[str] | None] = queue.SimpleQueue()
         self._raw = RawFiles(layout, exchange.name, settings.rotate_ns, self._problem)
         self._ledgers = Ledgers(
             layout, exchange, collector, settings.hole_grace_ns, quarantine, self._problem
@@ -102,6 +102,14 @@ class Writer(threading.Thread):
     def open_symbol(self, symbol: str) -> None:
         """Take up a symbol's ledger, before the thread starts. One that comes later is taken up by itself."""
         self._ledgers.add(symbol)
+
+    def open_leftovers(self) -> None:
+        """Take up the ledgers that an earlier run left, before the thread starts; see `follow`."""
+        self._ledgers.add_leftovers()
+
+    def follow(self, symbols: Iterable[str]) -> None:
+        """Only these are to come from now on; the ledger of any other one ends when nothing carries it."""
+        self._queue.put(frozenset(symbols))
 
     def put(self, batch: Batch) -> None:
         self._queue.put(batch)
@@ -123,6 +131,9 @@ class Writer(threading.Thread):
                     continue
                 if batch is None:
                     break
+                if isinstance(batch, frozenset):
+                    self._ledgers.wanted = batch
+                    continue
                 self._take(batch)
                 if not self._waits:
                     self._work(sync=batch.sync)
@@ -293,7 +304,7 @@ class Writer(threading.Thread):
         for symbol in lost:
             if symbol != CONTROL:
                 self._ledgers.lost(symbol, self._cut_ns, trouble.cause if trouble else "write_error")
-        self._try_until(end, self._ledgers.flush)
+        self._try_until(end, lambda: self._ledgers.flush(self._cut_ns, lost))
         self._ledgers.close()
         self.symbol_snapshots = self._ledgers.snapshots()
         if lost:

@@ -42,6 +42,7 @@ class CollectorLike(Protocol):
     def stop(self, reason: str) -> None: ...
     def snapshot(self) -> CollectorSnapshot: ...
     def follow(self, symbols: tuple[str, ...], streams: tuple[Stream, ...]) -> None: ...
+    def use_weight(self, per_minute: int) -> None: ...
 
 
 @click.command()
@@ -308,6 +309,8 @@ def _take_over(
                 ",".join(config.collector.streams),
                 ",".join(config.collector.symbols) or "no symbol",
             )
+        if "collector.weight_per_minute" in differing:
+            collector.use_weight(config.collector.weight_per_minute)
         if changed & {"collector", "gcs", "disk"}:
             lookout.follow(_watched(config))
         watch(config, differing)

@@ -47,6 +47,12 @@ _ORDER = ("completed", "published", "planned", "noted", "waits", "raced", "faile
     type=click.Path(path_type=Path, file_okay=False),
     help="Where a day is put together; room for its raw.  [default: state/publishing, else a temporary folder]",
 )
+@click.option(
+    "--outcome",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="TASK_OUTCOME",
+    help="Write what became of it into this file, too, as a line of JSON: a container's /dev/termination-log.",
+)
 @config_options
 @output_option
 def command(
@@ -56,6 +62,7 @@ def command(
     rebuild: bool,
     dry_run: bool,
     staging: Path | None,
+    outcome: Path | None,
     output: str,
     **options: Any,
 ) -> int:
@@ -89,6 +96,8 @@ def command(
             stop,
         )
         store.close()
+    if outcome is not None:
+        _leave(outcome, report)
     if output == "json":
         click.echo(msgspec.json.encode(report).decode())
     else:
@@ -131,6 +140,21 @@ def _publish(
             stop=stop,
             progress=bar.update if bar.live else None,
         )
+
+
+def _leave(path: Path, report: PublishReport) -> None:
+    from crypto_lake.model.task_outcome import TaskOutcome, encode
+
+    problem = report.problem
+    if report.stopped and not problem:  # it neither failed nor came to an end: the next run goes on
+        return
+    left = TaskOutcome(
+        task="publish", ok=not problem, problem=problem, last_published_day=report.last_published_day
+    )
+    try:
+        path.write_bytes(encode(left))
+    except OSError as error:  # what was published is published
+        complain(f"--outcome {path}: {error.strerror}")
 
 
 class _Shown:

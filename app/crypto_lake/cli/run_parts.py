@@ -74,7 +74,7 @@ def waiting(started: Config, now: Config) -> list[str]:
     before, after = (parts_of(Loaded(config, {}, None), [], test_mode=False) for config in (started, now))
     if before == after:
         return []
-    sections = ("data", "transform", "gcs", "retention")
+    sections = ("data", "transform", "check", "gcs", "retention")
     return [path for path in changed(started, now) if path.partition(".")[0] in sections]
 
 
@@ -86,6 +86,7 @@ def _upkeep_parts(config: Config, flags: list[str]) -> list[Part]:
     found: list[Part] = []
     after = TEST_TRANSFORM_SECONDS
     for name, command, every_minutes, wanted in (
+        ("checker", "check", config.check.every_minutes, config.check.enabled),
         ("uploader", "upload", config.gcs.every_minutes, config.gcs.store_url),
         ("publisher", "publish", config.gcs.every_minutes, config.gcs.store_url),
         (

@@ -100,6 +100,12 @@ def _split(texts: tuple[str, ...]) -> tuple[str, ...]:
 )
 @click.option("--ping-every", type=_SECONDS, default=20.0, help="Seconds between the server's pings.")
 @click.option("--weight-limit", default=6000, help="REST weight a minute.")
+@click.option(
+    "--without",
+    multiple=True,
+    metavar="CALL",
+    help="A REST call that it does not serve, such as historicalTrades. May be repeated.",
+)
 @click.option("--connection-attempts", default=300, help="WebSocket connections in five minutes.")
 @click.option(
     "--wait-for-client",
@@ -128,6 +134,7 @@ def command(
     shutdown_lead: float | None,
     ping_every: float,
     weight_limit: int,
+    without: tuple[str, ...],
     connection_attempts: int,
     wait_for_client: bool,
     wait_for_streams: int,
@@ -171,6 +178,7 @@ def command(
         lifetime_seconds=lifetime,
         shutdown_lead_seconds=shutdown_lead,
         weight_limit=weight_limit,
+        without=frozenset(without),
         connection_attempts=connection_attempts,
     )
     try:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from crypto_lake.lake.layout import Layout
 
 # What belongs to a market; logs and the locks do not.
-_OF_A_MARKET = ("raw", "parquet", "ledger", "manifests", "quarantine", "health")
+_OF_A_MARKET = ("raw", "parquet", "ledger", "manifests", "verdicts", "reports", "quarantine", "health")
 
 
 def marker(layout: Layout) -> Path:

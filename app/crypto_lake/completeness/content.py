@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from crypto_lake.completeness.answers import decode_row
 from crypto_lake.exchanges import EXCHANGES, UnassignableMessageError
 from crypto_lake.lake import envelope
 from crypto_lake.lake.control import CONTROL
@@ -44,16 +45,7 @@ class Summary:
         return self.lines - self.unreadable
 
 
-class _Row(msgspec.Struct, gc=False):
-    """What a row of REST bears of ids: one trade's, or an aggregate's first and last."""
-
-    id: int | None = None
-    f: int | None = None
-    l: int | None = None  # noqa: E741  the exchange's name
-
-
 _decode_lines = msgspec.json.Decoder(Envelope).decode_lines
-_decode_row = msgspec.json.Decoder(_Row).decode
 
 
 def knows(exchange: str) -> bool:
@@ -170,15 +162,13 @@ class Content:
 
     def _take_row(self, line: Envelope, ids: list[tuple[int, int]]) -> None:
         try:
-            row = _decode_row(line.message)
+            interval = decode_row(line.message).interval()
         except (msgspec.MsgspecError, UnicodeDecodeError):
             self._unreadable += 1
             return
         self._trades += 1
-        if row.id is not None:
-            ids.append((row.id, row.id))
-        elif row.f is not None and row.l is not None and row.f <= row.l:
-            ids.append((row.f, row.l))
+        if interval is not None:
+            ids.append((interval.first, interval.last))
 
     def summary(self) -> Summary:
         first, last = self._received or (None, None)

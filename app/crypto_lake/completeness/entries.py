@@ -4,15 +4,19 @@
 
 One file per exchange and symbol, append-only. `previous` is the SHA-256 (hex) of the line before, without its
 newline; of the first line it is 64 zeros. So a byte changed anywhere, or a line taken out, is found by reading.
-Fields may be added, with a default; none may change its meaning.
+
+A ledger lives longer than a version of the program, and each line is read by all later ones. So fields may be added,
+with a default; none may change its meaning. Kinds, causes, actions and outcomes may be added too: a program that does
+not know a kind passes over the line (`Other`), and its chain still holds.
 
 Only what follows from durable raw stands in a line: no time of writing, no process. The same raw gives the same
-lines, which is how a ledger is checked.
+lines, which is how a ledger is checked. `ended` and `resumed` alone say what raw can't: that nothing is to come. What was healed rests on the healed file, what never existed on the exchange's
+answer, which is kept among the control records.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -20,10 +24,13 @@ SCHEMA = 1
 NO_PREVIOUS = "0" * 64
 
 Cause = Literal["disk_full", "write_error", "restart", "disconnect", "unsubscribed", "message_lost"]
+# `none`: nothing was done. The others name whom the ids were asked of, as `source` of a healed raw line does.
+Action = Literal["none", "historicalTrades", "aggTrades", "archive"]
+Settled = Literal["received_late", "healed", "never_existed", "unavailable"]
 
 
 class Line(msgspec.Struct, frozen=True, tag_field="kind", kw_only=True):
-    """Base of all lines."""
+    """Base of all lines that this version can write."""
 
     previous: str = NO_PREVIOUS
 
@@ -58,7 +65,7 @@ class Hole(Line, frozen=True, tag="hole", kw_only=True):
     `disk_full` messages came and there was no room for them; `write_error` messages came and could not be written for
     another reason; `disconnect` a connection of the stream ended in between;
     `unsubscribed` the symbol was taken out of the configuration for a while;
-    `message_lost` none of these: the exchange or the network did not deliver.
+    `message_lost` none of these: the exchange or the network did not deliver. One of Cause, or of a later version's.
     """
 
     first_id: int
@@ -66,14 +73,22 @@ class Hole(Line, frozen=True, tag="hole", kw_only=True):
     after_time_us: int
     before_time_us: int
     found_ns: int
-    cause: Cause
+    cause: str
 
 
 class Outcome(Line, frozen=True, tag="outcome", kw_only=True):
     """What was done about ids of a hole, and what came of it. It may concern a part of the hole.
 
-    action `none` with outcome `received_late`: they came after all, past the grace.
-    Actions and outcomes of healing (healed, never_existed, unavailable, quiet_verified) have this form too.
+    outcome (one of Settled, or of a later version's), of every id of first..last:
+
+    - `received_late`, action `none`: they came after all, past the grace;
+    - `healed`: they were fetched, and each is in `file`, a healed raw file (relative to the data directory);
+    - `never_existed`: the exchange has no such trades. Its answer, which says so, is the control record `rest_answer`
+      that was received at `answer_ns`;
+    - `unavailable`: they can't be had, for the `reason` given; where an answer says so, it is the one at `answer_ns`.
+
+    The last line about an id counts: what was unavailable may be healed later (from the next day's archive), and what
+    was healed from aggregates may be healed again from single trades.
     """
 
     first_id: int
@@ -82,6 +97,61 @@ class Outcome(Line, frozen=True, tag="outcome", kw_only=True):
     outcome: str
     file: str = ""
     reason: str = ""
+    answer_ns: int = 0
 
 
-AnyLine = Opened | Seen | Hole | Outcome
+class Quiet(Line, frozen=True, tag="quiet", kw_only=True):
+    """The stream was silent, and the exchange had no trade after `last_id` when it was asked: a quiet market.
+
+    From `from_ns` to `until_ns` (received) nothing is missing. The answer is the control record at `answer_ns`.
+    """
+
+    last_id: int
+    from_ns: int
+    until_ns: int
+    answer_ns: int = 0
+
+
+class Ended(Line, frozen=True, tag="ended", kw_only=True):
+    """Nothing of the symbol is received any more, and all that came is in the lines above.
+
+    The collector stopped of its own accord, or the symbol was taken out of its configuration. A crash writes none.
+    `ended_ns`: everything received before it has been entered.
+    """
+
+    ended_ns: int
+
+
+class Resumed(Line, frozen=True, tag="resumed", kw_only=True):
+    """The symbol is received again, after an `ended`. `resumed_ns`: since when."""
+
+    resumed_ns: int
+
+
+class Other(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of a kind that a later version added. It is passed over, and can't be written."""
+
+    kind: str
+    previous: str = NO_PREVIOUS
+
+
+AnyLine = Opened | Seen | Hole | Outcome | Quiet | Ended | Resumed
+# Kinds that say whether the symbol is received: by the last of them it is, unless that is `Ended`.
+TELLING: Final = (Seen, Hole, Ended, Resumed)
+# What reading gives.
+ReadLine = AnyLine | Other
+_KINDS: Final = frozenset({"opened", "seen", "hole", "outcome", "quiet", "ended", "resumed"})
+
+_decode_known: msgspec.json.Decoder[AnyLine] = msgspec.json.Decoder(AnyLine)
+_decode_other = msgspec.json.Decoder(Other)
+
+
+def decode_line(encoded: bytes) -> ReadLine:
+    """Read one line, without its newline. Raises msgspec.MsgspecError where it is none."""
+    try:
+        return _decode_known.decode(encoded)
+    except msgspec.ValidationError:
+        other = _decode_other.decode(encoded)
+        if other.kind in _KINDS:
+            raise
+        return other

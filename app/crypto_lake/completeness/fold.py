@@ -8,68 +8,30 @@ same lines: that is what lets a ledger be completed after a crash, and be checke
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import msgspec
 
-from crypto_lake.completeness.entries import AnyLine, Cause, Hole, Opened, Outcome, Seen
+from crypto_lake.completeness.entries import (
+    TELLING,
+    AnyLine,
+    Cause,
+    Ended,
+    Hole,
+    Outcome,
+    Quiet,
+    ReadLine,
+    Resumed,
+    Seen,
+)
+from crypto_lake.completeness.fold_state import FoldState, Run, Span, Suspect, without
 from crypto_lake.model.clock import Hour
 from crypto_lake.model.intervals import Interval, IntervalSet
 from crypto_lake.model.market import NS_PER_SECOND
 
-_EVENTS_KEPT = 64
+_EVENTS_KEPT = 64  # of each cause: many of one must not drive out another
 _HOUR_NS = 3600 * NS_PER_SECOND
 # The first that applies is the cause.
 _CAUSES: tuple[Cause, ...] = ("disk_full", "write_error", "restart", "disconnect", "unsubscribed")
-
-
-class Run(NamedTuple):
-    """Trades with ids first..last without a hole, all received at `received_ns`."""
-
-    first_id: int
-    last_id: int
-    first_time_us: int
-    last_time_us: int
-    received_ns: int
-
-
-class _Span(msgspec.Struct):
-    """Ids seen since the last flush, and the times of both ends."""
-
-    first_id: int
-    last_id: int
-    first_time_us: int
-    last_time_us: int
-
-
-class _Suspect(msgspec.Struct):
-    """Ids that were jumped over and may still come until `found_ns` plus the grace."""
-
-    first_id: int
-    last_id: int
-    after_time_us: int
-    before_time_us: int
-    after_ns: int  # when the trade before was received
-    found_ns: int
-
-
-class FoldState(msgspec.Struct):
-    """All that the fold remembers; it can be stored and taken up again."""
-
-    hour: str = ""  # receive hour of the latest run, "" before the first
-    hour_end_ns: int = 0
-    seen: list[tuple[int, int]] = []
-    base_id: int = -1  # the first one ever seen, whether or not lower ones came later
-    frontier_time_us: int = 0
-    frontier_ns: int = 0
-    fresh: list[_Span] = []
-    late: list[tuple[int, int]] = []
-    suspects: list[_Suspect] = []
-    open_holes: list[tuple[int, int]] = []
-    events: list[tuple[int, str]] = []  # (received_ns, cause) of what may explain a hole
-    connections: list[str] = []  # that carry the symbol's trades
-    duplicates: int = 0
-    holes_total: int = 0
 
 
 class SymbolFold:
@@ -81,6 +43,7 @@ class SymbolFold:
         self._state = state
         self.seen = IntervalSet(Interval(f, last) for f, last in state.seen)
         self.open_holes = IntervalSet(Interval(f, last) for f, last in state.open_holes)
+        self._taken_up = IntervalSet()  # ids of holes that the ledger names, whatever has become of them
 
     @property
     def last_id(self) -> int:
@@ -90,6 +53,16 @@ class SymbolFold:
     @property
     def last_time_us(self) -> int:
         return self._state.frontier_time_us
+
+    @property
+    def started_ns(self) -> int:
+        """The collector's latest start that was fed, 0 before the first."""
+        return self._state.started_ns
+
+    @property
+    def has_ended(self) -> bool:
+        """Nothing is received any more, and the ledger says so."""
+        return self._state.ended
 
     @property
     def duplicates(self) -> int:
@@ -112,12 +85,18 @@ class SymbolFold:
         self._state.open_holes = [(i.first, i.last) for i in self.open_holes]
         return msgspec.msgpack.decode(msgspec.msgpack.encode(self._state), type=FoldState)
 
-    def take_up(self, lines: Iterable[AnyLine]) -> None:
+    def take_up(self, lines: Iterable[ReadLine]) -> None:
         """Lines that the ledger holds beyond this state: a crash came between the ledger and the state's copy."""
         state = self._state
         for line in lines:
+            if isinstance(line, TELLING):
+                state.ended = isinstance(line, Ended)
             match line:
                 case Seen():
+                    if line.last_id > (self.seen.last if self.seen.last is not None else -1):
+                        # When it was received no line says; the raw that is read again does.
+                        state.frontier_time_us, state.frontier_ns = line.last_time_us, 0
+                        state.restarted = False
                     self.seen.add_interval(line.first_id, line.last_id)
                     state.fresh = [
                         span
@@ -126,21 +105,20 @@ class SymbolFold:
                     ]
                     ids = Interval(line.first_id, line.last_id)
                     run = Run(ids.first, ids.last, line.first_time_us, line.last_time_us, 0)
-                    state.suspects = [left for s in state.suspects for left in _without(s, ids, run)]
-                    if line.last_id == self.seen.last:
-                        state.frontier_time_us = line.last_time_us
+                    state.suspects = [left for s in state.suspects for left in without(s, ids, run)]
                 case Hole():
                     hole = Interval(line.first_id, line.last_id)
                     self.open_holes.add_interval(hole.first, hole.last)
+                    self._taken_up.add_interval(hole.first, hole.last)
                     run = Run(hole.first, hole.last, line.after_time_us, line.before_time_us, line.found_ns)
-                    state.suspects = [left for s in state.suspects for left in _without(s, hole, run)]
+                    state.suspects = [left for s in state.suspects for left in without(s, hole, run)]
                 case Outcome():
                     ids = Interval(line.first_id, line.last_id)
                     self.open_holes.remove(ids)
                     late = IntervalSet(Interval(f, last) for f, last in state.late)
                     late.remove(ids)
                     state.late = [(i.first, i.last) for i in late]
-                case Opened():
+                case _:
                     pass
 
     # what is fed
@@ -148,6 +126,9 @@ class SymbolFold:
         """A run became durable."""
         lines = self._pass_to(run.received_ns)
         state, last = self._state, self.seen.last
+        # Read again after a crash, a trade that the ledger has says nothing new.
+        if state.ended and self.seen.missing(Interval(run.first_id, run.last_id)):
+            lines += self.resumed(run.received_ns)
         if last is None:
             state.base_id = run.first_id
         if last is not None and run.first_id <= last:
@@ -156,15 +137,16 @@ class SymbolFold:
         if last is not None and run.first_id > last + 1:
             jumped = Interval(last + 1, run.first_id - 1)
             # A hole that the ledger names already (it is taken up after a crash) is not found anew.
-            for missing in self.open_holes.missing(jumped):
+            for missing in self._taken_up.missing(jumped):
                 state.suspects.append(
-                    _Suspect(
+                    Suspect(
                         missing.first,
                         missing.last,
                         state.frontier_time_us,
                         run.first_time_us,
                         state.frontier_ns,
                         run.received_ns,
+                        state.restarted,
                     )
                 )
         self._append(run)
@@ -198,8 +180,31 @@ class SymbolFold:
         """The collector starts: what it did not see, it was off for. Nothing can come late over old connections."""
         lines = self.flush()
         self._state.connections.clear()
+        self._state.started_ns = received_ns
+        self._state.restarted = True
         self._event(received_ns, "restart")
         return lines
+
+    def settle(self, line: Outcome | Quiet) -> list[AnyLine]:
+        """Something was done about ids of holes that the ledger names, or a silence was asked about. For the ledger."""
+        if isinstance(line, Outcome):
+            self.open_holes.remove(Interval(line.first_id, line.last_id))
+        return [line]
+
+    def ended(self, at_ns: int) -> list[AnyLine]:
+        """Nothing of the symbol is received any more; what was received before `at_ns` has been fed."""
+        if self._state.ended:
+            return []
+        lines = [*self.flush(), Ended(ended_ns=at_ns)]
+        self._state.ended = True
+        return lines
+
+    def resumed(self, received_ns: int) -> list[AnyLine]:
+        """The symbol is received from now on, whether or not it was before."""
+        if not self._state.ended:
+            return []
+        self._state.ended = False
+        return [Resumed(resumed_ns=received_ns)]
 
     def flush(self) -> list[AnyLine]:
         """Write down everything that is known: at an hour's end, at the collector's stop and start."""
@@ -235,6 +240,7 @@ class SymbolFold:
         self.seen.add_interval(run.first_id, run.last_id)
         state.frontier_time_us = run.last_time_us
         state.frontier_ns = run.received_ns
+        state.restarted = False
         self._add_fresh(run)
 
     def _add_fresh(self, run: Run) -> None:
@@ -247,9 +253,9 @@ class SymbolFold:
                 span.first_id, span.first_time_us = run.first_id, run.first_time_us
                 self._join_fresh(span)
                 return
-        self._state.fresh.append(_Span(run.first_id, run.last_id, run.first_time_us, run.last_time_us))
+        self._state.fresh.append(Span(run.first_id, run.last_id, run.first_time_us, run.last_time_us))
 
-    def _join_fresh(self, grown: _Span) -> None:
+    def _join_fresh(self, grown: Span) -> None:
         for other in self._state.fresh:
             if other is not grown and other.first_id == grown.last_id + 1:
                 grown.last_id, grown.last_time_us = other.last_id, other.last_time_us
@@ -263,6 +269,8 @@ class SymbolFold:
     def _out_of_order(self, run: Run, last: int) -> None:
         """Ids at or below the greatest: copies, or some that were missed."""
         state = self._state
+        if not state.frontier_ns and run.last_id >= last:
+            state.frontier_ns, state.restarted = run.received_ns, False
         new = self.seen.missing(Interval(run.first_id, run.last_id))
         state.duplicates += (run.last_id - run.first_id + 1) - sum(map(len, new))
         for piece in new:
@@ -278,7 +286,7 @@ class SymbolFold:
                 continue
             self.seen.add_interval(piece.first, piece.last)
             self._add_fresh(part)
-            state.suspects = [left for s in state.suspects for left in _without(s, piece, part)]
+            state.suspects = [left for s in state.suspects for left in without(s, piece, part)]
             for hole in self.open_holes.shared_with(piece):
                 state.late.append((hole.first, hole.last))
             self.open_holes.remove(piece)
@@ -292,13 +300,14 @@ class SymbolFold:
             hour = Hour.of_ns(received_ns)
             state.hour, state.hour_end_ns = str(hour), hour.end_ns
             return lines
-        if state.suspects and state.suspects[0].found_ns + self.grace_ns <= received_ns:
+        if state.suspects:
             due = [s for s in state.suspects if s.found_ns + self.grace_ns <= received_ns]
-            state.suspects = [s for s in state.suspects if s.found_ns + self.grace_ns > received_ns]
+            if due:
+                state.suspects = [s for s in state.suspects if s.found_ns + self.grace_ns > received_ns]
             return [self._hole(s) for s in due]
         return []
 
-    def _hole(self, suspect: _Suspect) -> Hole:
+    def _hole(self, suspect: Suspect) -> Hole:
         self.open_holes.add_interval(suspect.first_id, suspect.last_id)
         self._state.holes_total += 1
         return Hole(
@@ -310,29 +319,23 @@ class SymbolFold:
             cause=self._cause(suspect),
         )
 
-    def _cause(self, suspect: _Suspect) -> Cause:
+    def _cause(self, suspect: Suspect) -> Cause:
         start_ns, end_ns = sorted(
             (suspect.after_ns, suspect.found_ns)
         )  # a clock may have been set back in between
         causes = {cause for ns, cause in self._state.events if start_ns <= ns <= end_ns}
+        if suspect.restarted:
+            causes.add("restart")
         for cause in _CAUSES:
             if cause in causes:
                 return cause
         return "message_lost"
 
     def _event(self, received_ns: int, cause: Cause) -> None:
-        self._state.events = [*self._state.events[-_EVENTS_KEPT + 1 :], (received_ns, cause)]
-
-
-def _without(suspect: _Suspect, piece: Interval, run: Run) -> list[_Suspect]:
-    """What is left of a suspect when the ids of `piece` have come."""
-    if piece.last < suspect.first_id or piece.first > suspect.last_id:
-        return [suspect]
-    left: list[_Suspect] = []
-    if piece.first > suspect.first_id:
-        left.append(
-            msgspec.structs.replace(suspect, last_id=piece.first - 1, before_time_us=run.first_time_us)
-        )
-    if piece.last < suspect.last_id:
-        left.append(msgspec.structs.replace(suspect, first_id=piece.last + 1, after_time_us=run.last_time_us))
-    return left
+        events = self._state.events
+        if (received_ns, cause) in events:
+            return  # it is read again
+        of_cause = [event for event in events if event[1] == cause]
+        if len(of_cause) >= _EVENTS_KEPT:
+            events.remove(of_cause[0])
+        events.append((received_ns, cause))

@@ -4,36 +4,62 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from crypto_lake.completeness.entries import NO_PREVIOUS, AnyLine, Hole, Opened, Outcome, Seen
+from crypto_lake.completeness.entries import (
+    NO_PREVIOUS,
+    TELLING,
+    AnyLine,
+    Ended,
+    Hole,
+    Opened,
+    Other,
+    Outcome,
+    ReadLine,
+    Seen,
+    decode_line,
+)
 from crypto_lake.lake import durable
 from crypto_lake.model.intervals import Interval, IntervalSet
 
 _encoder = msgspec.json.Encoder()
-_decoder: msgspec.json.Decoder[AnyLine] = msgspec.json.Decoder(AnyLine)
+_LAST_BYTES = 4096  # more than an `ended` line has, with a torn one after it
 
 
 class BrokenLedgerError(ValueError):
     """A line of a ledger is not what the chain says; names the file and the first such line."""
 
     def __init__(self, path: Path, line: int, problem: str) -> None:
-        self.path, self.line = path, line
+        self.path, self.line, self.problem = path, line, problem
         super().__init__(f"ledger {path}, line {line}: {problem}")
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """A ledger as read. `torn`: bytes after the last whole line, left by a crash while it was written."""
+    """A ledger as read. `last`: the bytes of the last whole line, without its newline.
 
-    lines: list[AnyLine]
+    `torn`: bytes after it, left by a crash while they were written.
+    """
+
+    lines: list[ReadLine]
     tail_hash: str
     whole_bytes: int
     torn: bytes
+    last: bytes = b""
+
+    @property
+    def last_is_as_written(self) -> bool:
+        """Whether the last line holds no byte that means nothing: of the others the chain tells."""
+        if not self.lines or isinstance(self.lines[-1], Other):
+            return True
+        said = msgspec.json.decode(self.last)
+        # An earlier version may have written fewer fields.
+        known = msgspec.json.decode(_encoder.encode(self.lines[-1]))
+        return _encoder.encode(said) == self.last and said.items() <= known.items()
 
 
 def hash_of(line: bytes) -> str:
@@ -58,12 +84,12 @@ def read(path: Path) -> Contents:
     """
     data = path.read_bytes() if path.exists() else b""
     whole, _, torn = data.rpartition(b"\n")
-    lines: list[AnyLine] = []
+    lines: list[ReadLine] = []
     previous = NO_PREVIOUS
     for number, encoded in enumerate(whole.split(b"\n") if whole else [], start=1):
         try:
-            line = _decoder.decode(encoded)
-        except msgspec.MsgspecError as error:
+            line = decode_line(encoded)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise BrokenLedgerError(path, number, f"not a line of a ledger: {error}") from None
         if line.previous != previous:
             raise BrokenLedgerError(
@@ -73,7 +99,7 @@ def read(path: Path) -> Contents:
             raise BrokenLedgerError(path, number, "the first line must be of the kind 'opened'")
         lines.append(line)
         previous = hash_of(encoded)
-    return Contents(lines, previous, len(data) - len(torn), torn)
+    return Contents(lines, previous, len(data) - len(torn), torn, whole.rpartition(b"\n")[2])
 
 
 class LedgerFile:
@@ -101,7 +127,7 @@ class LedgerFile:
             contents = Contents([opened], tail_hash, len(first), contents.torn)
         return cls(path, contents.tail_hash, contents.whole_bytes), contents
 
-    def append(self, lines: list[AnyLine]) -> None:
+    def append(self, lines: Sequence[AnyLine]) -> None:
         """Add the lines; they last when this returns.
 
         After an OSError none of them counts as added, and this may be called again with them: what of them reached
@@ -125,30 +151,74 @@ class LedgerFile:
         os.close(self._descriptor)
 
 
-def same_but_chain(one: AnyLine, other: AnyLine) -> bool:
+def same_but_chain(one: ReadLine, other: ReadLine) -> bool:
     return msgspec.structs.replace(one, previous="") == msgspec.structs.replace(other, previous="")
+
+
+def ended_ns(lines: Iterable[ReadLine]) -> int | None:
+    """When the symbol ended, by the last of these lines that tells; None: it is received, or none of them tells."""
+    ended: int | None = None
+    for line in lines:
+        if isinstance(line, TELLING):
+            ended = line.ended_ns if isinstance(line, Ended) else None
+    return ended
+
+
+def has_ended(path: Path) -> bool:
+    """Whether a ledger's last line says that nothing is received any more. Reads its end alone.
+
+    Of one that something was added to after that, such as an outcome, it is not found: then it has to be read.
+    """
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_BYTES))
+        last = file.read().rpartition(b"\n")[0].rpartition(b"\n")[2]
+    try:
+        return isinstance(decode_line(last), Ended)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return False
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What a ledger says, summed up: ids seen, and holes that nothing has filled or explained."""
+    """What a ledger says, summed up.
+
+    `open_holes`: ids that nothing has filled or explained. Of ids with several outcomes the last counts: no two of the
+    outcomes have an id in common. What came late is in `seen`, too.
+    """
 
     seen: IntervalSet
     open_holes: IntervalSet
     holes: list[Hole]
+    healed: IntervalSet
+    never_existed: IntervalSet
+    unavailable: IntervalSet
+    received_late: IntervalSet
 
 
-def account(lines: Iterable[AnyLine]) -> Account:
-    seen, open_holes, holes = IntervalSet(), IntervalSet(), list[Hole]()
+def account(lines: Iterable[ReadLine]) -> Account:
+    told = Account(
+        IntervalSet(), IntervalSet(), [], IntervalSet(), IntervalSet(), IntervalSet(), IntervalSet()
+    )
+    settled = {
+        "healed": told.healed,
+        "never_existed": told.never_existed,
+        "unavailable": told.unavailable,
+        "received_late": told.received_late,
+    }
     for line in lines:
         match line:
             case Seen():
-                seen.add_interval(line.first_id, line.last_id)
+                told.seen.add_interval(line.first_id, line.last_id)
             case Hole():
-                holes.append(line)
-                open_holes.add_interval(line.first_id, line.last_id)
+                told.holes.append(line)
+                told.open_holes.add_interval(line.first_id, line.last_id)
             case Outcome():
-                open_holes.remove(Interval(line.first_id, line.last_id))
-            case Opened():
+                ids = Interval(line.first_id, line.last_id)
+                told.open_holes.remove(ids)
+                for ids_of in settled.values():
+                    ids_of.remove(ids)
+                if line.outcome in settled:
+                    settled[line.outcome].add_interval(ids.first, ids.last)
+            case _:
                 pass
-    return Account(seen, open_holes, holes)
+    return told

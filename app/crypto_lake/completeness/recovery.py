@@ -13,9 +13,12 @@ from pathlib import Path
 
 import msgspec
 
-from crypto_lake.completeness.entries import AnyLine, Hole, Seen
-from crypto_lake.completeness.fold import FoldState, SymbolFold
-from crypto_lake.completeness.ledger import BrokenLedgerError, LedgerFile
+from crypto_lake.completeness.entries import AnyLine, Hole, ReadLine, Seen
+from crypto_lake.completeness.fold import SymbolFold
+from crypto_lake.completeness.fold_state import FoldState
+from crypto_lake.completeness.happened import CONNECTION_NS, Records, started
+from crypto_lake.completeness.ledger import BrokenLedgerError, LedgerFile, has_ended
+from crypto_lake.completeness.replay import Replay
 from crypto_lake.completeness.runs import read_runs
 from crypto_lake.exchanges import Exchange
 from crypto_lake.lake import durable
@@ -23,6 +26,7 @@ from crypto_lake.lake.layout import Layout, RawFile
 from crypto_lake.lake.quarantine import Quarantine
 from crypto_lake.lake.raw_manifests import sealed_into
 from crypto_lake.model.clock import Hour
+from crypto_lake.model.market import Stream
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +48,9 @@ class Checkpoint(msgspec.Struct, frozen=True):
     fold: FoldState
     through: dict[str, int] = {}
     left: list[tuple[str, int]] = []
+
+
+_decode_checkpoint = msgspec.json.Decoder(Checkpoint).decode
 
 
 @dataclass
@@ -82,6 +89,12 @@ class SymbolLedger:
         self.through = dict(sorted(self.through.items())[-_DAYS_KEPT:])
 
 
+def unended(layout: Layout, exchange: str) -> list[str]:
+    """Symbols whose ledger does not end with saying that nothing is received any more."""
+    folder = layout.ledger(exchange, "x").parent
+    return sorted(path.stem for path in folder.glob("*.jsonl") if not has_ended(path))
+
+
 def checkpoint_path(layout: Layout, exchange: str, symbol: str) -> Path:
     return layout.state / "ledger" / exchange / f"{symbol}.json"
 
@@ -98,11 +111,18 @@ def save_checkpoint(layout: Layout, exchange: str, ledger: SymbolLedger) -> None
 
 
 def open_ledger(
-    layout: Layout, exchange: Exchange, symbol: str, collector: str, grace_ns: int, quarantine: Quarantine
+    layout: Layout,
+    exchange: Exchange,
+    symbol: str,
+    collector: str,
+    grace_ns: int,
+    quarantine: Quarantine,
+    records: Records | None = None,
 ) -> SymbolLedger:
     """Open the symbol's ledger and bring it up to the raw on the disk, which must be salvaged.
 
-    A ledger that its own chain refutes is put aside whole and derived anew from the raw that is here.
+    A ledger that its own chain refutes is put aside whole and derived anew from the raw that is here. `records`: of
+    control, where they are read for several symbols.
     """
     path = layout.ledger(exchange.name, symbol)
     try:
@@ -132,14 +152,28 @@ def open_ledger(
     ]
     start = _start(checkpoint, contents.lines)
     paths = [f.path for f in _files_from(layout, exchange.name, symbol, start)]
-    for run in read_runs(paths, exchange, partial(sealed_into, layout)):
-        ledger.append(fold.trades(run))
+    if not paths and fold.has_ended:
+        return ledger
+    records = records or Records(layout, exchange.name)
+    happened = started(records.since(_records_from(checkpoint, start)), fold.started_ns)
+    replay = Replay(fold, symbol, exchange.stream_name(symbol, Stream.TRADE), happened)
+    for line in replay.trades(read_runs(paths, exchange, partial(sealed_into, layout))):
+        ledger.append([line])
+    ledger.append(list(replay.end()))
+    fold.grace_ns = grace_ns  # an earlier process may have had another one
     return ledger
+
+
+def _records_from(checkpoint: Checkpoint | None, start: _Start | None) -> Hour | None:
+    """From where on control records have to be read: a checkpoint knows what was open, else they must tell."""
+    if start is None or checkpoint is not None:
+        return start.hour if start is not None else None
+    return Hour.of_ns(max(0, start.hour.start_ns - CONNECTION_NS))
 
 
 def _load_checkpoint(path: Path, lines: int) -> Checkpoint | None:
     try:
-        checkpoint = msgspec.json.decode(path.read_bytes(), type=Checkpoint)
+        checkpoint = _decode_checkpoint(path.read_bytes())
     except FileNotFoundError:
         return None
     except msgspec.MsgspecError as error:
@@ -165,7 +199,7 @@ class _Start:
         return file.hour >= self.hour
 
 
-def _start(checkpoint: Checkpoint | None, lines: list[AnyLine]) -> _Start | None:
+def _start(checkpoint: Checkpoint | None, lines: list[ReadLine]) -> _Start | None:
     """From where on raw has to be read; None: all that is here."""
     if checkpoint is not None:
         through = checkpoint.through or {checkpoint.day: checkpoint.part}

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import msgspec
 
-from crypto_lake.completeness.fold import Run
+from crypto_lake.completeness.fold_state import Run
 from crypto_lake.exchanges import Exchange, UnassignableMessageError
 from crypto_lake.lake import envelope
+from crypto_lake.lake.envelope import Envelope
 from crypto_lake.lake.frames import BadBytes, read_frames
+from crypto_lake.lake.layout import symbol_of
+from crypto_lake.model.market import Stream
 
 
 class RunBuilder:
@@ -48,13 +51,68 @@ class RunBuilder:
         return runs
 
 
+_decode_lines = msgspec.json.Decoder(Envelope).decode_lines
+
+
+class FrameReader:
+    """Reads runs out of unpacked frames of one symbol's raw.
+
+    What can't be read is passed over: `verify` tells of it, and the transformer puts it aside.
+    """
+
+    def __init__(self, exchange: Exchange, symbol: str) -> None:
+        self._head = exchange.head
+        self._trade = exchange.stream_name(symbol, Stream.TRADE)
+        # Most lines are quotes, and say nothing of trades: those that begin as the exchange writes them are passed over.
+        self._quote = b'{"stream":"%s","data":{' % exchange.stream_name(symbol, Stream.BOOK_TICKER).encode()
+
+    def runs(self, data: bytes) -> list[Run]:
+        """In a frame's order. Runs end with their frame, as they do with the batch that it was written from."""
+        found: list[Run] = []
+        builder, process, connection = RunBuilder(), "", ""
+        head, wanted, quote = self._head, self._trade, self._quote
+        for line in _envelopes(data):
+            message = bytes(line.message)
+            if message.startswith(quote):
+                continue
+            try:
+                read = head(message)
+            except UnassignableMessageError:
+                continue
+            if read.trade_id < 0 or read.stream != wanted:
+                continue
+            if line.connection != connection:
+                connection = line.connection
+                before, process = process, connection.rpartition("-")[0]
+                if process != before:
+                    found += [run._replace(process=before) for run in builder.take()]
+            builder.add(read.trade_id, read.trade_time_us, line.received_ns)
+        found += [run._replace(process=process) for run in builder.take()]
+        return found
+
+
+def _envelopes(data: bytes) -> list[Envelope]:
+    """All lines in one call; each by itself where one of them is none."""
+    try:
+        return _decode_lines(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        pass
+    read: list[Envelope] = []
+    for line in data.split(b"\n"):
+        try:
+            read.append(envelope.decode(line))
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            continue
+    return read
+
+
 def read_runs(
     paths: Iterable[Path], exchange: Exchange, instead: Callable[[Path], Path | None] = lambda _: None
 ) -> Iterator[Run]:
     """Runs of all trades in raw files of one symbol, in the files' order.
 
-    What can't be read is passed over: it is the transformer that puts it aside and counts it. `instead`: the file to
-    read where one has gone since it was listed (a part that was sealed meanwhile); it is read once.
+    `instead`: the file to read where one has gone since it was listed (a part that was sealed meanwhile); it is read
+    once.
     """
     read_instead: set[Path] = set()
     for path in paths:
@@ -70,16 +128,7 @@ def read_runs(
 
 
 def _runs_of(path: Path, exchange: Exchange) -> Iterator[Run]:
+    reader = FrameReader(exchange, symbol_of(path))
     for frame in read_frames(path):
-        if isinstance(frame, BadBytes):
-            continue
-        builder = RunBuilder()
-        for line in frame.data.split(b"\n"):
-            try:
-                read = envelope.decode(line)
-                head = exchange.head(bytes(read.message))
-            except (msgspec.MsgspecError, UnassignableMessageError):
-                continue
-            if head.trade_id >= 0:
-                builder.add(head.trade_id, head.trade_time_us, read.received_ns)
-        yield from builder.take()
+        if not isinstance(frame, BadBytes):
+            yield from reader.runs(frame.data)

@@ -17,11 +17,13 @@ TAKEN_OVER: Final = frozenset(
         "collector.symbols",
         "collector.streams",
         "collector.idle",
+        "collector.weight_per_minute",
         "transform",
         "retention",
         "gcs",
         "disk",
         "alerting",
+        "macro",
         "logging.console",
         "logging.file",
     }

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from crypto_lake.config.durations import InvalidDurationError, parse_retention
-from crypto_lake.config.schema import LOG_LEVELS, SECRETS, Condition, Config
+from crypto_lake.config.schema import LOG_LEVELS, SECRETS, Condition, Config, MacroConfig
 from crypto_lake.config.sources import (
     Layer,
     Origin,
@@ -22,6 +22,7 @@ from crypto_lake.config.sources import (
 )
 from crypto_lake.config.tree import flatten, leaves, nest
 from crypto_lake.model import alerting
+from crypto_lake.model.series import InvalidSeriesError, validate_series
 from crypto_lake.model.symbols import InvalidSymbolError, nearest, validate_symbol
 
 DEFAULT_FILE = "config.yml"
@@ -125,6 +126,7 @@ def _in_our_words(message: str, value: object, origin: Origin, *, secret: bool) 
     if unknown is not None:
         near = nearest(unknown[1], [field.name for field in msgspec.structs.fields(Condition)])
         return f"unknown key {unknown[1]}" + (f"; did you mean {near}?" if near else "")
+    message = message.replace("Invalid RFC3339 encoded date", "Expected a day such as 2024-08-08")
     text = message[:1].lower() + message[1:].replace("`", "")
     shown = MASK if secret else repr(value)
     unquoted = origin.kind == "file" and "expected str, got" in text and not isinstance(value, list | dict)
@@ -153,6 +155,7 @@ def check(config: Config) -> list[tuple[str, str]]:
     for path, address, schemes in (
         ("collector.endpoint.websocket", collector.endpoint.websocket, ("wss", "ws")),
         ("collector.endpoint.rest", collector.endpoint.rest, ("https", "http")),
+        ("collector.endpoint.archive", collector.endpoint.archive, ("https", "http")),
         ("alerting.webhook_url", config.alerting.webhook_url, ("https", "http")),
     ):
         problem = _address_problem(
@@ -174,6 +177,7 @@ def check(config: Config) -> list[tuple[str, str]]:
     for path, level in (("logging.console", config.logging.console), ("logging.file", config.logging.file)):
         if level not in LOG_LEVELS:
             found.append((path, f"{level} is no level; expected one of {', '.join(LOG_LEVELS)}"))
+    found += _macro_problems(config.macro)
     if not config.data:
         found.append(("data", "is empty; name a folder"))
     if collector.flush_bytes > collector.queue_bytes:
@@ -181,6 +185,19 @@ def check(config: Config) -> list[tuple[str, str]]:
             ("collector.queue_bytes", f"must hold at least one flush ({collector.flush_bytes} bytes)")
         )
     return found
+
+
+def _macro_problems(macro: MacroConfig) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for series in macro.series:
+        try:
+            validate_series(series)
+        except InvalidSeriesError as error:
+            found.append(("macro.series", str(error)))
+    if len(set(macro.series)) < len(macro.series):
+        found.append(("macro.series", "names a series twice"))
+    problem = _address_problem(macro.proxy, ("http", "https", "socks5", "socks5h"), bare=True, secret=True)
+    return [*found, ("macro.proxy", problem)] if problem else found
 
 
 def _address_problem(address: str, schemes: tuple[str, ...], *, bare: bool, secret: bool) -> str:

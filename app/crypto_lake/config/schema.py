@@ -6,17 +6,19 @@ Every field has a default; an unknown key is an error. Durations are in the unit
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
 from crypto_lake.model.market import Stream
+from crypto_lake.model.series import DEFAULT_SERIES
 from crypto_lake.model.symbols import DEFAULT_SYMBOLS
 
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 # Paths of values that no output may show.
-SECRETS: Final = frozenset({"alerting.webhook_url"})
+SECRETS: Final = frozenset({"alerting.webhook_url", "macro.proxy"})
 
 Positive = Annotated[float, Meta(gt=0)]
 Bytes = Annotated[int, Meta(gt=0)]
@@ -34,6 +36,7 @@ class Endpoint(Section, frozen=True):
     rest: str = ""  # https://host[:port]
     # A file with certificates (PEM) to trust beside the system's: for a simulator's, made on the spot.
     ca_file: str = ""
+    archive: str = ""  # https://host[:port] of the daily archives
 
 
 class CollectorConfig(Section, frozen=True):
@@ -59,6 +62,9 @@ class CollectorConfig(Section, frozen=True):
     queue_bytes: Bytes = (
         64 * 1024 * 1024
     )  # received and not yet fsynced; above it reading pauses for up to 10 s
+    heal: bool = True  # fetch missed trades over REST
+    # Of the exchange's REST weight, what this lake (this collector of it) may use; the exchange counts by address.
+    weight_per_minute: Annotated[int, Meta(ge=25, le=100_000)] = 3000
     # HTTP for /metrics, /status, /healthz, /readyz. Port 0: any free one, told by `status`; -1: none.
     listen: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=-1, le=65535)] = 9464
@@ -67,6 +73,13 @@ class CollectorConfig(Section, frozen=True):
 class TransformConfig(Section, frozen=True):
     every_minutes: Positive = 60.0
     memory_mb: Annotated[int, Meta(ge=200)] = 400  # less would not do for one process
+
+
+class CheckConfig(Section, frozen=True):
+    """Bars held against the exchange's own klines."""
+
+    enabled: bool = True
+    every_minutes: Positive = 60.0
 
 
 class RetentionConfig(Section, frozen=True):
@@ -128,6 +141,18 @@ class AlertingConfig(Section, frozen=True):
     expected_tasks: tuple[Literal["transform", "upload", "cleanup"], ...] = ()
 
 
+class MacroConfig(Section, frozen=True):
+    """Daily series beside the bars, such as stock indices; see docs/macro.md."""
+
+    series: tuple[str, ...] = DEFAULT_SERIES
+    start: date = date(2017, 1, 1)  # the first day of a series of which nothing is known
+    # So many days before the latest known one are asked for again, for they may be revised.
+    revisit_days: Annotated[int, Meta(ge=0, le=36500)] = 14
+    patience_seconds: Annotated[float, Meta(ge=0)] = 300.0  # for all waits of a run together
+    proxy: str = ""  # http://[user:password@]host:port
+    ca_file: str = ""  # certificates (PEM) to trust beside the usual ones
+
+
 class LoggingConfig(Section, frozen=True):
     console: str = "WARNING"
     file: str = "DEBUG"
@@ -139,8 +164,10 @@ class Config(Section, frozen=True):
     data: str = "data"
     collector: CollectorConfig = CollectorConfig()
     transform: TransformConfig = TransformConfig()
+    check: CheckConfig = CheckConfig()
     retention: RetentionConfig = RetentionConfig()
     gcs: GcsConfig = GcsConfig()
     disk: DiskConfig = DiskConfig()
     alerting: AlertingConfig = AlertingConfig()
+    macro: MacroConfig = MacroConfig()
     logging: LoggingConfig = LoggingConfig()

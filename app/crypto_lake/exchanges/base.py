@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -46,6 +46,129 @@ class Limits:
     weight_per_minute: int  # REST, per address
 
 
+class PastRow(msgspec.Struct, frozen=True, gc=False):
+    """What is read of a row of past trades: one trade's (first_id = last_id), or an aggregate's.
+
+    key: by which the next page is asked for, the trade's or the aggregate's own id. `message`: the row's bytes, verbatim.
+    """
+
+    first_id: int
+    last_id: int
+    time_us: int
+    key: int
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PastCall:
+    """A REST request for past trades. `source`: what raw lines call it. An answer has at most `rows`, oldest first.
+
+    read: the answer's rows in its order; raises ValueError where it is none.
+    """
+
+    source: str
+    path: str
+    weight: int
+    rows: int
+    read: Callable[[bytes], list[PastRow]]
+
+
+@dataclass(frozen=True, slots=True)
+class PastHost:
+    """A base URL, and which calls it serves, by their source."""
+
+    url: str
+    serves: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """How trades of the past are had: by id, as aggregates by time, and as daily archives.
+
+    hosts: in the order in which they are asked. trades_query: from this trade id on. aggregates_query: of a time span
+    in microseconds, or (`aggregates_next`) from an aggregate's id on. archive_path: of a symbol's day; behind it
+    `checksum_suffix` names the file with its SHA-256. archive_message: a row of the archive, split at its commas, in
+    the form of a row of `trades`; raises ValueError where it is none.
+    """
+
+    hosts: tuple[PastHost, ...]
+    trades: PastCall
+    aggregates: PastCall
+    trades_query: Callable[[str, int, int], dict[str, str]]
+    aggregates_query: Callable[[str, int, int, int], dict[str, str]]
+    aggregates_next: Callable[[str, int, int], dict[str, str]]
+    used_weight_header: str
+    archive: str
+    archive_path: Callable[[str, str], str]
+    checksum_suffix: str
+    archive_message: Callable[[Sequence[bytes]], PastRow]
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+class BestQuote(msgspec.Struct, frozen=True, gc=False):
+    """The best bid and ask, in hundred-millionths."""
+
+    bid_e8: int
+    bid_size_e8: int
+    ask_e8: int
+    ask_size_e8: int
+
+
+class Newest(msgspec.Struct, frozen=True):
+    """The newest trade id of a symbol (-1: it has had none for a day) and its best quote. `row`: the answer, verbatim."""
+
+    last_id: int
+    quote: BestQuote
+    row: bytes = b""
+
+
+class KlineRow(msgspec.Struct, frozen=True, gc=False):
+    """The exchange's own bar of one second. Prices and volumes in hundred-millionths."""
+
+    open_us: int
+    open_e8: int
+    high_e8: int
+    low_e8: int
+    close_e8: int
+    volume_base_e8: int
+    volume_quote_e8: int
+    trade_count: int
+    taker_base_e8: int
+    taker_quote_e8: int
+
+
+@dataclass(frozen=True, slots=True)
+class PresentCall:
+    """A REST request. `source`: what a kept answer calls it. `most`: symbols that may be asked for at once, or rows of an
+    answer.
+    """
+
+    source: str
+    path: str
+    weight: int
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """What the exchange says of its market as it is, and of one-second klines.
+
+    newest: the newest trade id and quote of several symbols. trading: whether they trade at all. klines_query: of a
+    symbol's seconds from one time in microseconds on, before another. What reads an answer raises ValueError where it
+    is of another form; `read_quote` (of a message of the stream) gives None.
+    """
+
+    newest: PresentCall
+    trading: PresentCall
+    klines: PresentCall
+    symbols_query: Callable[[Sequence[str]], dict[str, str]]
+    klines_query: Callable[[str, int, int, int], dict[str, str]]
+    read_newest: Callable[[bytes], dict[str, Newest]]
+    read_trading: Callable[[bytes], dict[str, bool]]
+    read_klines: Callable[[bytes], list[KlineRow]]
+    read_quote: Callable[[bytes], BestQuote | None]
+
+
 @dataclass(frozen=True, slots=True)
 class Exchange:
     """A spot exchange as the collector sees it."""
@@ -61,3 +184,5 @@ class Exchange:
     subscribe: Callable[[Sequence[str], int], bytes]
     unsubscribe: Callable[[Sequence[str], int], bytes]
     head: Callable[[bytes], Head]  # raises UnassignableMessageError
+    past: Past
+    present: Present

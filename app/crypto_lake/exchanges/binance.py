@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import msgspec
 
 from crypto_lake.exchanges.base import Exchange, Head, Limits, UnassignableMessageError
+from crypto_lake.exchanges.binance_past import PAST
+from crypto_lake.exchanges.binance_present import PRESENT
+from crypto_lake.exchanges.binance_time import MICROSECONDS_FROM, to_us
 from crypto_lake.model.market import Stream
 from crypto_lake.model.symbols import InvalidSymbolError, validate_symbol
-
-# From this on a time can only be in microseconds: as milliseconds it would lie past the year 33000.
-_MICROSECONDS_FROM = 10**15
 
 
 class _Data(msgspec.Struct, gc=False):
@@ -39,11 +39,6 @@ class _Message(msgspec.Struct, gc=False):
 _decode = msgspec.json.Decoder(_Message).decode
 
 
-def to_us(time: int) -> int:
-    """A time of the exchange, in whichever unit it was asked for (ms, or us by timeUnit), as microseconds."""
-    return time if time >= _MICROSECONDS_FROM else time * 1000
-
-
 def head(message: bytes) -> Head:
     """Read stream, id and times of a message of a combined connection (`/stream`).
 
@@ -63,9 +58,9 @@ def head(message: bytes) -> Head:
             if data.t < 0 or data.T <= 0:
                 raise UnassignableMessageError("a trade without its id or time")
             traded, sent = data.T, data.E  # to_us, without two calls a message
-            if traded < _MICROSECONDS_FROM:
+            if traded < MICROSECONDS_FROM:
                 traded *= 1000
-            if sent < _MICROSECONDS_FROM:
+            if sent < MICROSECONDS_FROM:
                 sent *= 1000
             return Head(stream, data.t, traded, sent)
         return Head(stream, -1, 0, to_us(data.E)) if data.E else Head(stream)
@@ -100,6 +95,8 @@ def unsubscribe(streams: Sequence[str], request_id: int) -> bytes:
     return msgspec.json.encode({"method": "UNSUBSCRIBE", "params": list(streams), "id": request_id})
 
 
+__all__ = ["BINANCE", "head", "parse_stream_name", "stream_name", "subscribe", "to_us", "unsubscribe"]
+
 BINANCE = Exchange(
     name="binance",
     websocket="wss://data-stream.binance.vision",
@@ -119,4 +116,6 @@ BINANCE = Exchange(
     subscribe=subscribe,
     unsubscribe=unsubscribe,
     head=head,
+    past=PAST,
+    present=PRESENT,
 )

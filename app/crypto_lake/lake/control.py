@@ -17,8 +17,11 @@ class Event(msgspec.Struct, frozen=True, tag_field="event", omit_defaults=True):
 
 
 class CollectorStarted(Event, frozen=True, tag="collector_started"):
+    """`hole_grace_seconds`: for how long an id that was jumped over may come before it counts as missed."""
+
     collector: str
     version: str
+    hole_grace_seconds: float = 5.0
 
 
 class CollectorStopped(Event, frozen=True, tag="collector_stopped"):
@@ -86,6 +89,21 @@ class MessagesLost(Event, frozen=True, tag="messages_lost"):
     last_id: int = 0
 
 
+class RestAnswer(Event, frozen=True, tag="rest_answer"):
+    """What the exchange answered when it was asked for ids first_id..last_id of a symbol, verbatim.
+
+    Kept where an outcome in the ledger rests on it, and on no healed file. `source`: the call, as in a healed line.
+    `status`: of HTTP, 0 where no answer came; then `body` says why.
+    """
+
+    symbol: str
+    source: str
+    first_id: int
+    last_id: int
+    status: int
+    body: str
+
+
 AnyEvent = (
     CollectorStarted
     | CollectorStopped
@@ -96,6 +114,7 @@ AnyEvent = (
     | Disconnected
     | ClockOffset
     | MessagesLost
+    | RestAnswer
 )
 
 _encoder = msgspec.json.Encoder()

@@ -30,6 +30,9 @@ class DeletionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     proof: Mapping[str, str | int] = {}
 
 
+_decode = msgspec.json.Decoder(DeletionRecord).decode
+
+
 def path_of(layout: Layout, exchange: str, symbol: str, day: str) -> Path:
     return layout.state / "deletions" / exchange / symbol / f"{day}.jsonl"
 
@@ -41,7 +44,7 @@ def append(layout: Layout, exchange: str, symbol: str, day: str, records: Iterab
 
 def read(layout: Layout, exchange: str, symbol: str, day: str) -> dict[str, DeletionRecord]:
     """The last record of each path. Its file may be there all the same: see above."""
-    records = read_lines(path_of(layout, exchange, symbol, day), DeletionRecord)
+    records = read_lines(path_of(layout, exchange, symbol, day), _decode)
     return {record.path: record for record in records}
 
 
@@ -49,7 +52,7 @@ def deleted_paths(layout: Layout) -> frozenset[str]:
     """Every path of the data directory that has a record and no file: what was deleted on purpose."""
     found: set[str] = set()
     for path in (layout.state / "deletions").glob("*/*/*.jsonl"):
-        for record in read_lines(path, DeletionRecord):
+        for record in read_lines(path, _decode):
             if not (layout.root / record.path).exists():
                 found.add(record.path)
     return frozenset(found)

@@ -17,10 +17,13 @@ OPEN_SUFFIX = ".open"
 _RAW_NAME = re.compile(
     r"(?:part_(?P<part_hour>\d\d)_(?P<number>\d{4,})"
     r"|hour_(?P<hour>\d\d)(?:_(?P<late>\d+))?"
-    r"|healed_(?P<healed_hour>\d\d)_(?P<first>\d+)-(?P<last>\d+))"
+    r"|healed_(?P<healed_hour>\d\d)_(?P<first>\d+)-(?P<last>\d+)(?:_\d+)?)"
     r"\.jsonl\.zst(?P<open>\.open)?"
 )
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
+_BARS_NAME = re.compile(
+    r"parquet/(?P<exchange>[^/]+)/(?P<symbol>[^/]+)/year=(?P<year>\d{4})/month=(?P<month>\d\d)/day=(?P<day>\d\d)/bars\.parquet"
+)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -59,6 +62,14 @@ class Layout:
         late = f"_{number}" if number > 1 else ""
         return self.raw_day(exchange, symbol, hour.day) / f"hour_{hour.hour:02d}{late}.jsonl.zst"
 
+    def healed(
+        self, exchange: str, symbol: str, hour: Hour, first_id: int, last_id: int, number: int = 1
+    ) -> Path:
+        """The path of trades that were fetched, of the hour in which they happened; `number` from 2 on: once more."""
+        again = f"_{number}" if number > 1 else ""
+        name = f"healed_{hour.hour:02d}_{first_id}-{last_id}{again}.jsonl.zst"
+        return self.raw_day(exchange, symbol, hour.day) / name
+
     def exchanges(self) -> list[str]:
         return _folders(self.root / "raw")
 
@@ -68,6 +79,11 @@ class Layout:
 
     def raw_days(self, exchange: str, symbol: str) -> list[str]:
         return [name for name in _folders(self.root / "raw" / exchange / symbol) if _DAY.fullmatch(name)]
+
+    def manifest_days(self, exchange: str, symbol: str) -> list[str]:
+        """Days with manifests of raw, whether the raw is still here or not."""
+        folder = self.root / "manifests" / "raw" / exchange / symbol
+        return [name for name in _folders(folder) if _DAY.fullmatch(name)]
 
     def raw_files(self, exchange: str, symbol: str, day: str) -> list[RawFile]:
         """All raw files of a day, open ones included, sorted. Other names are passed over."""
@@ -100,6 +116,49 @@ class Layout:
                 year, month, day = (part.partition("=")[2] for part in path.parts[-4:-1])
                 found.add(f"{year}-{month}-{day}")
         return sorted(day for day in found if _DAY.fullmatch(day))
+
+    def bar_exchanges(self) -> list[str]:
+        return _folders(self.root / "parquet")
+
+    def bar_symbols(self, exchange: str) -> list[str]:
+        """Symbols with a folder of bars."""
+        return _folders(self.root / "parquet" / exchange)
+
+    def days_with_bars(
+        self, exchange: str, symbol: str, first: str = "", last: str = "9999-12-31"
+    ) -> list[str]:
+        """Days from first to last with a file of bars, sorted. Years and months outside are not looked into."""
+        found: list[str] = []
+        root = self.root / "parquet" / exchange / symbol
+        for year in _values(root, "year", first[:4], last[:4]):
+            for month in _values(
+                root / f"year={year}", "month", first[5:7] if year == first[:4] else "", "99"
+            ):
+                folder = root / f"year={year}" / f"month={month}"
+                for day in _values(folder, "day", "", "99"):
+                    name = f"{year}-{month}-{day}"
+                    if (
+                        first <= name <= last
+                        and _DAY.fullmatch(name)
+                        and self.bars(exchange, symbol, name).exists()
+                    ):
+                        found.append(name)
+        return found
+
+    # verdicts
+    def verdicts(self, exchange: str, symbol: str, day: str) -> Path:
+        """What the bars of a day are, held against the exchange's own. Not below `parquet`: a query of bars reads all of it."""
+        return (
+            self.root
+            / "verdicts"
+            / self.bars(exchange, symbol, day)
+            .relative_to(self.root / "parquet")
+            .with_name("verdicts.parquet")
+        )
+
+    def report(self, exchange: str, symbol: str, day: str, suffix: str) -> Path:
+        """A day's report; `suffix`: json or md."""
+        return self.root / "reports" / exchange / symbol / f"{day}.{suffix}"
 
     # ledger, manifests, the rest
     def ledger(self, exchange: str, symbol: str) -> Path:
@@ -164,6 +223,38 @@ def parse_raw_name(day: str, path: Path) -> RawFile | None:
     if int(hour) > 23 or (is_open and kind != "part"):
         return None
     return RawFile(Hour(day, int(hour)), kind, number, path, is_open)
+
+
+def healed_ids(path: Path) -> tuple[int, int]:
+    """The first and the last id in a healed file's name. Raises ValueError where it is none."""
+    match = _RAW_NAME.fullmatch(path.name)
+    if match is None or match["first"] is None:
+        raise ValueError(f"{path.name} is no healed file")
+    return int(match["first"]), int(match["last"])
+
+
+def symbol_of(raw: Path) -> str:
+    """Whose lines a raw file of this path holds."""
+    return raw.parent.parent.name
+
+
+def bars_name(exchange: str, symbol: str, day: str) -> str:
+    """The path of a day of bars below a data directory, or below a bucket's prefix."""
+    return Layout(Path()).bars(exchange, symbol, day).as_posix()
+
+
+def parse_bars_name(name: str) -> tuple[str, str, str] | None:
+    """Exchange, symbol and day of such a path; None where it is none."""
+    match = _BARS_NAME.fullmatch(name)
+    if match is None:
+        return None
+    return match["exchange"], match["symbol"], f"{match['year']}-{match['month']}-{match['day']}"
+
+
+def _values(path: Path, key: str, first: str, last: str) -> list[str]:
+    """Of folders `key=value`: the values from first to last, sorted."""
+    values = (name.partition("=")[2] for name in _folders(path) if name.startswith(f"{key}="))
+    return [value for value in values if first <= value <= last]
 
 
 def _folders(path: Path) -> list[str]:

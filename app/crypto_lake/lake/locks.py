@@ -10,7 +10,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
-LockName = Literal["capture", "transform", "upload", "cleanup", "alerts"]
+LockName = Literal[
+    "capture", "transform", "upload", "cleanup", "alerts", "macro", "healed", "backfill", "check"
+]
 
 _LOOKS, _LOOK_SECONDS = 5, 0.02
 _HOLDER_BYTES = 16

@@ -12,6 +12,7 @@ import msgspec
 
 from crypto_lake.lake import durable
 from crypto_lake.lake.layout import Layout
+from crypto_lake.lake.vouched import vouched
 
 
 class Input(msgspec.Struct, frozen=True):
@@ -73,6 +74,9 @@ class BarsManifest(msgspec.Struct, frozen=True):
     md5: str = ""
 
 
+_decode_bars = msgspec.json.Decoder(BarsManifest).decode
+
+
 class RawIndexEntry(msgspec.Struct, frozen=True, array_like=True):
     """What a raw file holds. Hours are Unix hours; trade hours go by trade time, quote hours by receive time."""
 
@@ -94,20 +98,23 @@ class _RawIndex(msgspec.Struct):
     files: dict[str, RawIndexEntry]  # by name within the day's folder
 
 
+_decode_index = msgspec.json.Decoder(_RawIndex).decode
+
+
 _INDEX_VERSION = 1
 
 
 def read_bars_manifest(layout: Layout, bars: Path) -> BarsManifest | None:
     """The manifest of a day of bars; None where there is none, or none that can be read (it is then made anew)."""
     try:
-        return msgspec.json.decode(layout.manifest(bars).read_bytes(), type=BarsManifest)
+        return _decode_bars(layout.manifest(bars).read_bytes())
     except (FileNotFoundError, msgspec.MsgspecError):
         return None
 
 
 def write_bars_manifest(layout: Layout, bars: Path, manifest: BarsManifest) -> None:
     path = layout.manifest(bars)
-    durable.write(path, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+    durable.write(path, vouched(msgspec.json.format(msgspec.json.encode(manifest), indent=1)))
 
 
 def raw_index_path(layout: Layout, exchange: str, symbol: str, day: str) -> Path:
@@ -118,7 +125,7 @@ def read_raw_index(layout: Layout, exchange: str, symbol: str, day: str) -> dict
     """What is known of a day's raw files by name; empty where nothing is, or what is can't be read."""
     try:
         data = raw_index_path(layout, exchange, symbol, day).read_bytes()
-        index = msgspec.json.decode(data, type=_RawIndex)
+        index = _decode_index(data)
     except (FileNotFoundError, msgspec.MsgspecError):
         return {}
     return index.files if index.version == _INDEX_VERSION else {}

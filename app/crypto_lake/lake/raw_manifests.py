@@ -22,6 +22,7 @@ import msgspec
 from crypto_lake.lake import durable
 from crypto_lake.lake.layout import Layout, RawFile, parse_raw_name
 from crypto_lake.lake.manifests import Input
+from crypto_lake.lake.vouched import vouched
 
 RAW_MANIFEST_SCHEMA: Final = 1
 
@@ -67,13 +68,16 @@ class RawManifest(msgspec.Struct, frozen=True, kw_only=True):
     sealed_ns: int
 
 
+_decode = msgspec.json.Decoder(RawManifest).decode
+
+
 def encode_raw_manifest(manifest: RawManifest) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
+    return vouched(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
 
 
 def decode_raw_manifest(data: bytes) -> RawManifest:
     """Raises msgspec.MsgspecError where it is none, or of a later schema."""
-    manifest = msgspec.json.decode(data, type=RawManifest)
+    manifest = _decode(data)
     if manifest.schema > RAW_MANIFEST_SCHEMA:
         raise msgspec.ValidationError(
             f"schema {manifest.schema}; this program reads up to {RAW_MANIFEST_SCHEMA}: install a later one"
@@ -92,15 +96,16 @@ def read_raw_manifest(layout: Layout, path: Path) -> RawManifest | None:
 def is_of_later_schema(layout: Layout, path: Path) -> bool:
     """Whether the file's manifest is there and says that a later version of the program wrote it."""
     try:
-        return (
-            msgspec.json.decode(layout.manifest(path).read_bytes(), type=_Schema).schema > RAW_MANIFEST_SCHEMA
-        )
+        return _decode_schema(layout.manifest(path).read_bytes()).schema > RAW_MANIFEST_SCHEMA
     except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
         return False
 
 
 class _Schema(msgspec.Struct):
     schema: int = 0
+
+
+_decode_schema = msgspec.json.Decoder(_Schema).decode
 
 
 def write_raw_manifest(layout: Layout, path: Path, manifest: RawManifest) -> None:

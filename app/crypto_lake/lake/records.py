@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,18 +19,21 @@ from crypto_lake.lake.layout import Layout
 Record = TypeVar("Record", bound=msgspec.Struct)
 
 
-def read_lines(path: Path, kind: type[Record]) -> list[Record]:
-    """The lines that can be read; none where there is no file."""
+def read_lines(path: Path, decode: Callable[[bytes], Record]) -> list[Record]:
+    """The lines that can be read; none where there is no file.
+
+    decode: of a Decoder that was made when its module was imported. msgspec looks at a type when it first meets it, and
+    where two threads make it do so at once the process dies.
+    """
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         return []
-    decoder = msgspec.json.Decoder(kind)
     found: list[Record] = []
     for line in data.split(b"\n"):
         if line:
             try:
-                found.append(decoder.decode(line))
+                found.append(decode(line))
             except (msgspec.MsgspecError, UnicodeDecodeError):
                 continue
     return found

@@ -1,4 +1,4 @@
-"""What each task (transform, compact, verify, upload, publish, cleanup) said of its last run: `state/tasks/<task>.json`.
+"""What each task (transform, compact, verify, upload, publish, cleanup, check) said of its last run: `state/tasks/<task>.json`.
 
 Whoever runs a task brackets it with `begin` and `end`; status and alerts read. A crash leaves `ended_ns` 0, and the
 next `begin` keeps what was known of the last success.
@@ -21,7 +21,7 @@ from crypto_lake.lake.locks import LockHeldError
 
 _log = logging.getLogger(__name__)
 
-TASKS = ("transform", "compact", "verify", "upload", "publish", "cleanup")
+TASKS = ("transform", "compact", "verify", "upload", "publish", "cleanup", "check")
 
 
 class TaskReport(msgspec.Struct, frozen=True):
@@ -38,6 +38,9 @@ class TaskReport(msgspec.Struct, frozen=True):
     last_ok_ns: int = 0
     failures: int = 0
     figures: dict[str, Any] = {}
+
+
+_decode = msgspec.json.Decoder(TaskReport).decode
 
 
 def begin(layout: Layout, task: str, now_ns: int) -> TaskReport:
@@ -94,7 +97,7 @@ def read(layout: Layout) -> dict[str, TaskReport]:
     found: dict[str, TaskReport] = {}
     for task in TASKS:
         try:
-            found[task] = msgspec.json.decode(_path(layout, task).read_bytes(), type=TaskReport)
+            found[task] = _decode(_path(layout, task).read_bytes())
         except (OSError, msgspec.MsgspecError):
             continue
     return found

@@ -40,6 +40,9 @@ class UploadRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     offset: int = 0
 
 
+_decode_record = msgspec.json.Decoder(UploadRecord).decode
+
+
 def path_of(layout: Layout, exchange: str, symbol: str, day: str) -> Path:
     """`day`: a day, or LEDGER."""
     return layout.state / "uploads" / exchange / symbol / f"{day}.jsonl"
@@ -48,7 +51,7 @@ def path_of(layout: Layout, exchange: str, symbol: str, day: str) -> Path:
 def read(layout: Layout, exchange: str, symbol: str, day: str, url: str) -> dict[str, UploadRecord]:
     """The records of one bucket by object's name, in the order in which they were first written."""
     found: dict[str, UploadRecord] = {}
-    for record in read_lines(path_of(layout, exchange, symbol, day), UploadRecord):
+    for record in read_lines(path_of(layout, exchange, symbol, day), _decode_record):
         if record.url == url:
             found[record.name] = record
     return found
@@ -56,7 +59,7 @@ def read(layout: Layout, exchange: str, symbol: str, day: str, url: str) -> dict
 
 def other_urls(layout: Layout, exchange: str, symbol: str, day: str, url: str) -> dict[str, str]:
     """Of objects that have a record of another bucket: name -> that bucket (the latest)."""
-    records = read_lines(path_of(layout, exchange, symbol, day), UploadRecord)
+    records = read_lines(path_of(layout, exchange, symbol, day), _decode_record)
     return {record.name: record.url for record in records if record.url != url}
 
 
@@ -68,7 +71,7 @@ def append(layout: Layout, exchange: str, symbol: str, day: str, records: Iterab
 def read_doubts(layout: Layout, url: str) -> frozenset[str]:
     """Names of objects that the last clean-up did not find as they are recorded; the next upload puts them again."""
     try:
-        doubts = msgspec.json.decode(_doubts_path(layout).read_bytes(), type=_Doubts)
+        doubts = _decode_doubts(_doubts_path(layout).read_bytes())
     except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
         return frozenset()
     return frozenset(doubts.names) if doubts.url == url else frozenset()
@@ -84,6 +87,9 @@ def write_doubts(layout: Layout, url: str, names: Iterable[str]) -> None:
 class _Doubts(msgspec.Struct, frozen=True):
     url: str
     names: list[str]
+
+
+_decode_doubts = msgspec.json.Decoder(_Doubts).decode
 
 
 def _doubts_path(layout: Layout) -> Path:

@@ -78,6 +78,8 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
             Rule("publish_failed", 2, "times", "warning", "publications that failed in a row: {}"),
             Rule("cleanup_late", 180, "minutes", "warning", "no clean-up succeeded for {} min"),
             Rule("cleanup_failed", 2, "times", "warning", "clean-ups that failed in a row: {}"),
+            Rule("bars_differ", 1, "times", "critical", "bars that are not the exchange's, unexplained: {}"),
+            Rule("check_failed", 2, "times", "warning", "checks of bars that failed in a row: {}"),
             Rule("quarantine", 10, "an hour", "warning", "{} or more messages were put aside in an hour"),
             Rule("clock_offset", 1, "seconds", "warning", "this machine's clock is off by more than {} s"),
         )

@@ -21,7 +21,8 @@ class BarState(StrEnum):
 
     complete: its trade ids run without a hole up to the next trade.
     healed: complete, with trades that were fetched from REST.
-    aggregated: from aggTrades; equal but for volume_quote.
+    aggregated: complete, with trades known by their sum alone (aggTrades); equal but for volume_quote and
+        taker_buy_quote, in their last digits.
     incomplete: ids are missing, or the next trade is not known yet.
     """
 

@@ -12,7 +12,7 @@ import msgspec
 from crypto_lake.model.symbols import nearest
 from crypto_lake.simulator.clock import SimulatorClock
 from crypto_lake.simulator.connection import Connection
-from crypto_lake.simulator.faults import Duplicate, Late, Mix, Reorder, Rule, Swallow
+from crypto_lake.simulator.faults import Duplicate, Late, Mix, Reorder, Rule, Stuck, Swallow
 from crypto_lake.simulator.history import Market
 from crypto_lake.simulator.hub import Hub
 from crypto_lake.simulator.player import Player
@@ -27,15 +27,17 @@ _FIELDS: dict[str, frozenset[str]] = {
     "drop_connections": frozenset({"connection", "n", "how"}),
     "refuse_connections": frozenset({"n", "seconds", "how"}),
     "swallow": frozenset({"stream", "n", "connection"}),
+    "stuck": frozenset({"stream", "n", "connection"}),
     "duplicate": frozenset({"stream", "n"}),
     "reorder": frozenset({"stream", "n", "window"}),
     "late": frozenset({"stream", "n", "delay"}),
     "mix": frozenset({"stream", "n", "duplicate", "reorder", "seed"}),
     "garbage": frozenset({"what", "bytes_hex", "binary", "connection"}),
     "freeze": frozenset({"seconds", "connection"}),
-    "ack_silent": frozenset({"n"}),
+    "ack_silent": frozenset({"n", "stream"}),
+    "halt": frozenset({"symbol"}),
     "shutdown": frozenset({"seconds", "connection"}),
-    "rest": frozenset({"n", "status"}),
+    "rest": frozenset({"n", "status", "seconds"}),
 }
 
 
@@ -48,6 +50,7 @@ class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     kind: str
     connection: str | None = None
+    symbol: str = ""
     stream: str = "*"
     n: int | None = None
     seconds: float | None = None
@@ -88,6 +91,7 @@ class Control:
             "drop_connections": self._drop,
             "refuse_connections": self._refuse,
             "swallow": self._swallow,
+            "stuck": self._stuck,
             "duplicate": self._duplicate,
             "reorder": self._reorder,
             "late": self._late,
@@ -95,6 +99,7 @@ class Control:
             "garbage": self._garbage,
             "freeze": self._freeze,
             "ack_silent": self._ack_silent,
+            "halt": self._halt,
             "shutdown": self._shutdown,
             "rest": self._fail_rest,
         }
@@ -169,6 +174,11 @@ class Control:
             self._connections(order)
         self._add(Swallow(order.stream, order.n or 1, order.connection))
 
+    def _stuck(self, order: Order) -> None:
+        if order.connection is not None:
+            self._connections(order)
+        self._add(Stuck(order.stream, order.n or _FOREVER, order.connection))
+
     def _duplicate(self, order: Order) -> None:
         self._add(Duplicate(order.stream, order.n or 1))
 
@@ -212,6 +222,13 @@ class Control:
 
     def _ack_silent(self, order: Order) -> None:
         self._hub.ack_silent_left = order.n or 1
+        self._hub.ack_silent_streams = frozenset() if order.stream == "*" else frozenset({order.stream})
+
+    def _halt(self, order: Order) -> None:
+        if order.symbol not in self._market.symbols:
+            raise ControlError(f"there is no symbol {order.symbol!r}; /control/state lists them")
+        self._hub.halted.setdefault(order.symbol, self._clock.now_us())
+        self._fired("halt")
 
     def _shutdown(self, order: Order) -> None:
         seconds = order.seconds if order.seconds is not None else 5.0
@@ -224,6 +241,7 @@ class Control:
         if not 400 <= order.status <= 599:
             raise ControlError(f"status is {order.status}; a request that fails has one from 400 to 599")
         self._rest.fail_left, self._rest.fail_status = order.n or 1, order.status
+        self._rest.fail_retry_after = None if order.seconds is None else int(order.seconds)
 
     # Reports.
     def clock(self) -> dict[str, Any]:
@@ -258,6 +276,7 @@ class Control:
             ],
             "ended": dict(self._hub.ended_total),
             "rest_requests": {str(status): count for status, count in self._rest.requests.items()},
+            "rest_greatest_weight": self._rest.greatest_weight,
         }
 
     def faults(self) -> dict[str, Any]:

@@ -104,6 +104,37 @@ class Swallow(Rule):
         yield delivery._replace(except_for=delivery.except_for | {self.connection})
 
 
+class Stuck(Rule):
+    """Instead of the next messages the last one is sent again, to one connection or to all."""
+
+    kind = "stuck"
+
+    def __init__(self, stream: str, left: int, connection: str | None = None) -> None:
+        super().__init__(stream, left)
+        self.connection = connection
+        self._last: dict[str, Message] = {}
+
+    def apply(self, delivery: Delivery, subscribers: Collection[str], log: FaultLog) -> Iterator[Delivery]:
+        message = delivery.message
+        last = self._last.setdefault(message.stream, message)
+        if last is message:  # the one that is repeated from now on
+            yield delivery
+            return
+        if self.connection is None:
+            self.left -= 1
+            log.fired[self.kind] += 1
+            log.withheld[self.kind].add(message, subscribers, from_all=True)
+            yield delivery._replace(message=last)
+        elif self.connection in subscribers:
+            self.left -= 1
+            log.fired[self.kind] += 1
+            log.withheld[self.kind].add(message, [self.connection], from_all=len(subscribers) == 1)
+            yield delivery._replace(except_for=delivery.except_for | {self.connection})
+            yield Delivery(last, frozenset(subscribers) - {self.connection})
+        else:
+            yield delivery
+
+
 class Duplicate(Rule):
     """The next messages are sent twice."""
 

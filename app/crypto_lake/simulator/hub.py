@@ -33,8 +33,12 @@ class Hub:
         self.ended_total: Counter[str] = Counter()
         self.faults = StreamFaults()
         self.ack_silent_left = 0
+        self.ack_silent_streams: frozenset[str] = frozenset()  # empty: all of the request
+        self.halted: dict[str, int] = {}  # symbol -> when it stopped trading
+        self.quotes: dict[str, Message] = {}  # the standing best quote, whoever heard of it
         self.on_subscribed: Callable[[], None] = lambda: None
         self._symbols = {symbol.lower(): symbol for symbol in known_symbols}
+        self._quote_streams = frozenset(f"{name}@bookTicker" for name in self._symbols)
         self._known_streams = known_streams
         self._slow_client_bytes = slow_client_bytes
         self._names = 0
@@ -54,11 +58,10 @@ class Hub:
             self.unsubscribe(connection, stream)
 
     def subscribe(self, connection: Connection, streams: Iterable[str]) -> None:
-        if self.ack_silent_left > 0:
-            self.ack_silent_left -= 1
-            self.faults.log.fired["ack_silent"] += 1
-            return
+        silent = self._acknowledged_only(frozenset(streams))
         for stream in streams:
+            if stream in silent:
+                continue
             if not self.sends(stream):
                 continue  # acknowledged, as the exchange does, and nothing comes
             self.subscribers.setdefault(stream, {})[connection.name] = connection
@@ -66,6 +69,15 @@ class Hub:
             if kline is not None:
                 self.klines[stream] = kline
         self.on_subscribed()
+
+    def _acknowledged_only(self, streams: frozenset[str]) -> frozenset[str]:
+        """The fault: which of these, subscribed now, are acknowledged and never sent."""
+        concerned = streams & self.ack_silent_streams if self.ack_silent_streams else streams
+        if self.ack_silent_left <= 0 or not concerned:
+            return frozenset()
+        self.ack_silent_left -= 1
+        self.faults.log.fired["ack_silent"] += 1
+        return concerned
 
     def unsubscribe(self, connection: Connection, stream: str) -> None:
         found = self.subscribers.get(stream)
@@ -109,6 +121,10 @@ class Hub:
 
     def send(self, message: Message) -> None:
         """Through the faults to all who subscribed to its stream; nothing is written before `flush`."""
+        if message.symbol in self.halted and message.happened_us() >= self.halted[message.symbol]:
+            return
+        if message.stream in self._quote_streams:
+            self.quotes[message.symbol] = message
         subscribers = self.subscribers.get(message.stream)
         if not subscribers:
             return

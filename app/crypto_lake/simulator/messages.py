@@ -6,9 +6,11 @@ two properties of a connection (its `variant`): combined or raw, milliseconds or
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
+from crypto_lake.exchanges.binance import to_us
 from crypto_lake.simulator.generator import SimulatedQuote, SimulatedTrade
 from crypto_lake.simulator.klines import Kline
 
@@ -79,6 +81,10 @@ class Message(ABC):
             found = self._frames[variant] = frame(self.payload(variant))
         return found
 
+    def happened_us(self) -> int:
+        """When what it tells of happened: of a trade its own time, which may be long before it is told."""
+        return self.pace_us
+
     @abstractmethod
     def delayed(self, pace_us: int) -> Message:
         """The same, told at another time. What the exchange says of the trade itself does not change."""
@@ -105,6 +111,9 @@ class TradeMessage(Message):
             trade.time_us // unit,
             b"true" if trade.buyer_is_maker else b"false",
         )
+
+    def happened_us(self) -> int:
+        return self.trade.time_us
 
     def delayed(self, pace_us: int) -> Message:
         return TradeMessage(self.symbol, self.stream, self.trade._replace(event_us=pace_us))
@@ -243,6 +252,9 @@ class RecordedMessage(Message):
 
     def payload(self, variant: int) -> bytes:
         return self._combined if variant & COMBINED else self._data
+
+    def happened_us(self) -> int:
+        return self.pace_us if self.trade_id < 0 else to_us(int(json.loads(self._data)["T"]))
 
     def delayed(self, pace_us: int) -> Message:
         return RecordedMessage(pace_us, self.symbol, self.stream, self.trade_id, self._combined, self._data)

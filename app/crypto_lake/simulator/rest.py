@@ -14,6 +14,7 @@ from crypto_lake.model.decimals import format_e8, quote_volume_e8
 from crypto_lake.simulator.clock import SimulatorClock
 from crypto_lake.simulator.generator import SimulatedTrade
 from crypto_lake.simulator.history import Market
+from crypto_lake.simulator.hub import Hub
 from crypto_lake.simulator.klines import INTERVALS_US, Kline
 from crypto_lake.simulator.limits import WeightWindow
 from crypto_lake.simulator.messages import Aggregate
@@ -142,12 +143,14 @@ def kline_row(kline: Kline, interval_us: int, unit_us: int) -> list[Any]:
 class Rest:
     """Serves what has happened up to the exchange's now. Weights are counted by address and real minute."""
 
-    def __init__(self, market: Market, clock: SimulatorClock, settings: Settings) -> None:
-        self._market, self._clock, self._settings = market, clock, settings
+    def __init__(self, market: Market, clock: SimulatorClock, settings: Settings, hub: Hub) -> None:
+        self._market, self._clock, self._settings, self._hub = market, clock, settings, hub
         self._windows: dict[str, WeightWindow] = {}
         self.requests: dict[int, int] = {}  # by status
         self.fail_left = 0  # the fault `rest`: so many requests fail
         self.fail_status = 503
+        self.fail_retry_after: int | None = None
+        self.greatest_weight = 0  # that an address had used in a minute
         self.on_failed: Callable[[], None] = lambda: None
 
     def routes(self) -> list[web.RouteDef]:
@@ -159,15 +162,20 @@ class Rest:
             "historicalTrades": (25, self._historical_trades),
             "aggTrades": (4, self._aggregate_trades),
             "klines": (2, self._klines),
+            "ticker/24hr": (_ticker_weight, self._tickers),
         }
         return [
             web.get(f"/api/v3/{name}", self._handler(weight, answer))
             for name, (weight, answer) in weighed.items()
+            if name not in self._settings.without
         ]
 
-    def _handler(self, weight: int, answer: Callable[[Query], Any]) -> Callable[[web.Request], Any]:
+    def _handler(
+        self, weight: int | Callable[[web.Request], int], answer: Callable[[Query], Any]
+    ) -> Callable[[web.Request], Any]:
         async def handle(request: web.Request) -> web.Response:
-            response = self._answer(request, weight, answer)
+            charged = weight if isinstance(weight, int) else weight(request)
+            response = self._answer(request, charged, answer)
             self.requests[response.status] = self.requests.get(response.status, 0) + 1
             return response
 
@@ -177,7 +185,8 @@ class Rest:
         if self.fail_left > 0:
             self.fail_left -= 1
             self.on_failed()
-            return web.Response(status=self.fail_status, text="a fault was ordered")
+            after = {} if self.fail_retry_after is None else {"Retry-After": str(self.fail_retry_after)}
+            return web.Response(status=self.fail_status, text="a fault was ordered", headers=after)
         settings = self._settings
         window = self._windows.setdefault(
             request.remote or "",
@@ -186,6 +195,7 @@ class Rest:
             ),
         )
         verdict = window.charge(weight, time.time())
+        self.greatest_weight = max(self.greatest_weight, verdict.used_weight)
         headers = {
             "X-MBX-USED-WEIGHT": str(verdict.used_weight),
             "X-MBX-USED-WEIGHT-1M": str(verdict.used_weight),
@@ -211,16 +221,7 @@ class Rest:
         return {"serverTime": self._clock.now_us() // query.unit_us}
 
     def _exchange_info(self, query: Query) -> dict[str, Any]:
-        wanted: tuple[str, ...] = self._market.symbols
-        if query.optional("symbol") is not None:
-            wanted = (query.symbol(),)
-        elif (listed := query.optional("symbols")) is not None:
-            try:
-                wanted = tuple(json.loads(listed))
-            except ValueError:
-                raise ApiError(400, -1100, "Illegal characters found in parameter 'symbols'.") from None
-            if not set(wanted) <= set(self._market.symbols):
-                raise ApiError(400, -1121, "Invalid symbol.")
+        wanted = self._wanted(query)
         return {
             "timezone": "UTC",
             "serverTime": self._clock.now_us() // query.unit_us,
@@ -233,18 +234,54 @@ class Rest:
                 }
             ],
             "exchangeFilters": [],
-            "symbols": [_symbol_info(symbol) for symbol in wanted],
+            "symbols": [_symbol_info(symbol, halted=symbol in self._hub.halted) for symbol in wanted],
         }
 
-    def _until_us(self) -> int:
-        return self._clock.now_us() + 1
+    def _wanted(self, query: Query) -> tuple[str, ...]:
+        """The symbols that `symbol` or `symbols` name; without either, all."""
+        if query.optional("symbol") is not None:
+            return (query.symbol(),)
+        listed = query.optional("symbols")
+        if listed is None:
+            return self._market.symbols
+        try:
+            wanted = tuple(json.loads(listed))
+        except ValueError:
+            raise ApiError(400, -1100, "Illegal characters found in parameter 'symbols'.") from None
+        if not set(wanted) <= set(self._market.symbols):
+            raise ApiError(400, -1121, "Invalid symbol.")
+        return wanted
+
+    def _tickers(self, query: Query) -> list[dict[str, Any]] | dict[str, Any]:
+        found = [self._ticker(symbol) for symbol in self._wanted(query)]
+        return found if query.optional("symbol") is None else found[0]
+
+    def _ticker(self, symbol: str) -> dict[str, Any]:
+        """The fields that tell what is newest, and no statistics of the day."""
+        newest = self._market.newest_id(symbol, self._until_us(symbol))
+        quote = self._hub.quotes.get(symbol)
+        read: dict[str, str] = json.loads(quote.data(microseconds=False)) if quote is not None else {}
+        nothing = format_e8(0)
+        return {
+            "symbol": symbol,
+            "bidPrice": read.get("b", nothing),
+            "bidQty": read.get("B", nothing),
+            "askPrice": read.get("a", nothing),
+            "askQty": read.get("A", nothing),
+            "lastId": -1 if newest is None else newest,
+        }
+
+    def _until_us(self, symbol: str) -> int:
+        """What came before this is told; of a halted symbol nothing after its halt."""
+        now_us = self._clock.now_us() + 1
+        return min(now_us, self._hub.halted.get(symbol, now_us))
 
     def _trades(self, query: Query) -> list[dict[str, Any]]:
         symbol, limit = query.symbol(), query.limit()
-        newest = self._market.newest_id(symbol, self._until_us())
+        newest = self._market.newest_id(symbol, self._until_us(symbol))
         if newest is None:
             return []
-        rows = self._market.trades(symbol, newest - limit + 1, newest, self._until_us())
+        rows = self._market.trades(symbol, newest - limit + 1, newest, self._until_us(symbol))
         return [trade_row(trade, query.unit_us) for trade in rows]
 
     def _historical_trades(self, query: Query) -> list[dict[str, Any]]:
@@ -253,11 +290,12 @@ class Rest:
             return self._trades(query)
         symbol, limit = query.symbol(), query.limit()
         first = max(first, self._market.first_id(symbol))
-        rows = self._market.trades(symbol, first, first + limit - 1, self._until_us())
+        rows = self._market.trades(symbol, first, first + limit - 1, self._until_us(symbol))
         return [trade_row(trade, query.unit_us) for trade in rows]
 
     def _aggregate_trades(self, query: Query) -> list[dict[str, Any]]:
-        symbol, limit, until_us = query.symbol(), query.limit(), self._until_us()
+        symbol, limit = query.symbol(), query.limit()
+        until_us = self._until_us(symbol)
         first = query.number("fromId")
         start_us, end_us = query.time_us("startTime"), query.time_us("endTime")
         if first is not None and (start_us is not None or end_us is not None):
@@ -276,7 +314,7 @@ class Rest:
 
     def _klines(self, query: Query) -> list[list[Any]]:
         symbol, interval, limit = query.symbol(), query.interval(), query.limit()
-        interval_us, until_us = INTERVALS_US[interval], self._until_us()
+        interval_us, until_us = INTERVALS_US[interval], self._until_us(symbol)
         market = self._market
         oldest = market.trades(symbol, 0, market.first_id(symbol), until_us)
         if not oldest:
@@ -294,11 +332,20 @@ class Rest:
         return [kline_row(kline, interval_us, query.unit_us) for kline in rows[:limit]]
 
 
-def _symbol_info(symbol: str) -> dict[str, Any]:
+def _ticker_weight(request: web.Request) -> int:
+    """By how many symbols are asked for."""
+    symbols = request.query.get("symbols")
+    if symbols is None:
+        return 2 if "symbol" in request.query else 80
+    count = symbols.count(",") + 1
+    return 2 if count <= 20 else 40 if count <= 100 else 80
+
+
+def _symbol_info(symbol: str, *, halted: bool) -> dict[str, Any]:
     profile = profile_of(symbol)
     return {
         "symbol": symbol,
-        "status": "TRADING",
+        "status": "BREAK" if halted else "TRADING",
         "baseAsset": profile.base_asset,
         "baseAssetPrecision": 8,
         "quoteAsset": profile.quote_asset,

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
+from crypto_lake.simulator.archive import Archive
 from crypto_lake.simulator.clock import SimulatorClock
 from crypto_lake.simulator.connection import Connection
 from crypto_lake.simulator.control import Control, ControlError
@@ -46,7 +47,7 @@ class Simulator:
         self.clock = SimulatorClock(market.start_us, settings.speed)
         self.hub = Hub(self.clock.now_us, market.symbols, market.streams(), settings.slow_client_bytes)
         self.player = Player(market, self.hub, self.clock, settings.tick_seconds)
-        self.rest = Rest(market, self.clock, settings)
+        self.rest = Rest(market, self.clock, settings, self.hub)
         self._control = Control(market, self.clock, self.hub, self.player, self.rest)
         self._attempts: dict[str, SlidingRate] = {}
         self._runner: web.AppRunner | None = None
@@ -128,6 +129,7 @@ class Simulator:
                 web.get("/control/delivered", self._get_delivered),
                 web.post("/control/start", self._post_start),
                 *self.rest.routes(),
+                *Archive(self.market, self.clock).routes(),
             ]
         )
         context = None

@@ -26,6 +26,7 @@ class Settings:
     coalesce: write what is due at once in one go; off: one write (under TLS one record) a message.
     tick_seconds: how often it looks what is due.
     shutdown_lead_seconds: how long before the end of a connection's lifetime serverShutdown is said; None: never.
+    without: REST calls that are answered by 404, such as historicalTrades.
     slow_client_bytes: a client that leaves more unread is cut off (not at speed 0: there all wait for it).
     """
 
@@ -49,3 +50,4 @@ class Settings:
     weight_limit: int = 6000
     ban_after: int = 3
     ban_seconds: float = 120.0
+    without: frozenset[str] = frozenset()

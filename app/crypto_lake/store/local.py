@@ -60,6 +60,9 @@ class _Record(msgspec.Struct, frozen=True):
     metadata: dict[str, str]
 
 
+_decode_record = msgspec.json.Decoder(_Record).decode
+
+
 class LocalStore:
     """Objects below a folder, which must exist: it may be a volume that is not mounted."""
 
@@ -285,7 +288,7 @@ class LocalStore:
 
     def _read_record(self, path: Path) -> _Record | None:
         try:
-            return msgspec.json.decode(path.read_bytes(), type=_Record)
+            return _decode_record(path.read_bytes())
         except (FileNotFoundError, msgspec.MsgspecError):
             return None
 

@@ -11,6 +11,7 @@ from crypto_lake.store import Stored
 from crypto_lake.upkeep.names import BarsObject, RawObject
 from crypto_lake.upkeep.publish_manifest import PublishedManifest, decode
 from crypto_lake.upkeep.publish_plan import FileSeen, Ours, recognise
+from crypto_lake.upkeep.verify_compare import manifest_differences
 from crypto_lake.upkeep.verify_report import Difference
 
 
@@ -24,6 +25,7 @@ def raw_differences(raw: RawObject, stored: Stored | None, manifest: bytes) -> I
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         yield Difference(raw.name, f"its manifest can't be read: {error}")
         return
+    yield from manifest_differences(raw.name, manifest)
     if told.path != raw.local:
         yield Difference(raw.name, f"its manifest is of {told.path}")
     yield from _checksums(raw.name, stored, told)
@@ -42,6 +44,7 @@ def bars_differences(
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         yield Difference(bars.name, f"its manifest can't be read: {error}")
         return
+    yield from manifest_differences(bars.name, manifest)
     seen = FileSeen(stored.generation, stored.sha256) if stored is not None else None
     match recognise(told, seen):
         case Ours():

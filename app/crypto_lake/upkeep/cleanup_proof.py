@@ -136,7 +136,7 @@ class Prover:
         assert self.store is not None
         try:
             _, data = self.store.read(manifest_name(record.name))
-            published = msgspec.json.decode(data, type=_Published)
+            published = _decode_published(data)
         except NoSuchObject:
             return Blocker("gone_from_bucket", f"has no manifest in the bucket: {manifest_name(record.name)}")
         except StoreError as error:
@@ -182,6 +182,9 @@ class _Published(msgspec.Struct):
     generation: int
     sha256: str
     inputs: list[_PublishedInput]
+
+
+_decode_published = msgspec.json.Decoder(_Published).decode
 
 
 def signature_of(seen: os.stat_result) -> Signature:

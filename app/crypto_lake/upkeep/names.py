@@ -3,6 +3,7 @@
     raw/binance/BTCUSDT/2024-08-08/<collector>/hour_13.jsonl.zst             raw, sealed or healed; `_control` likewise
     manifests/raw/binance/BTCUSDT/2024-08-08/<collector>/hour_13.jsonl.zst.json
     ledger/binance/BTCUSDT/2024-08-08/<collector>.jsonl                      what of the ledger was closed with that day
+    ledger/binance/BTCUSDT/2024-08-08/<collector>.1.jsonl                    and what went before, for it had ended
     parquet/binance/BTCUSDT/year=2024/month=08/day=08/bars.parquet           a final day, of all collectors
     manifests/parquet/binance/BTCUSDT/year=2024/month=08/day=08/bars.parquet.json
 
@@ -27,7 +28,7 @@ _RAW = re.compile(
 )
 _LEDGER = re.compile(
     rf"ledger/(?P<exchange>{_WORD})/(?P<symbol>{_WORD})/(?P<day>\d{{4}}-\d\d-\d\d)/(?P<collector>{_COLLECTOR})"
-    r"(?:_(?P<edition>[1-9]\d*))?\.jsonl"
+    r"(?:_(?P<edition>[1-9]\d*))?(?:\.(?P<number>[1-9]\d*))?\.jsonl"
 )
 _BARS = re.compile(
     rf"parquet/(?P<exchange>{_WORD})/(?P<symbol>{_WORD})/year=(?P<y>\d{{4}})/month=(?P<m>\d\d)/day=(?P<d>\d\d)/bars\.parquet"
@@ -56,18 +57,28 @@ class RawObject:
 
 @dataclass(frozen=True, slots=True)
 class LedgerSegment:
-    """A piece of a collector's ledger of one symbol; see `upload_ledger`. `edition` counts ledgers begun anew, from 1."""
+    """A piece of a collector's ledger of one symbol; see `upload_ledger`. `edition` counts ledgers begun anew, from 1.
+
+    `number`: of a piece that went before the one that closes the day, from 1; 0: the one that closes it.
+    """
 
     exchange: str
     symbol: str
     day: str
     collector: str
     edition: int = 1
+    number: int = 0
 
     @property
     def name(self) -> str:
         edition = f"_{self.edition}" if self.edition > 1 else ""
-        return f"ledger/{self.exchange}/{self.symbol}/{self.day}/{self.collector}{edition}.jsonl"
+        number = f".{self.number}" if self.number else ""
+        return f"ledger/{self.exchange}/{self.symbol}/{self.day}/{self.collector}{edition}{number}.jsonl"
+
+    @property
+    def order(self) -> tuple[int, str, bool, int]:
+        """Sorts a collector's pieces of a symbol: in this order they are its ledger, of each edition."""
+        return self.edition, self.day, self.number == 0, self.number
 
     @property
     def local(self) -> str:
@@ -143,7 +154,7 @@ def parse(name: str) -> LakeObject | None:
         if edition == "1" or not _is_day(match["day"]):
             return None
         exchange, symbol, day, collector = match.group("exchange", "symbol", "day", "collector")
-        return LedgerSegment(exchange, symbol, day, collector, int(edition or 1))
+        return LedgerSegment(exchange, symbol, day, collector, int(edition or 1), int(match["number"] or 0))
     if match := _BARS.fullmatch(name):
         day = f"{match['y']}-{match['m']}-{match['d']}"
         return BarsObject(match["exchange"], match["symbol"], day) if _is_day(day) else None

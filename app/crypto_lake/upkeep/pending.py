@@ -15,7 +15,7 @@ from typing import Final
 
 from crypto_lake.lake import uploads
 from crypto_lake.lake.layout import Layout
-from crypto_lake.upkeep import scan, upload_ledger
+from crypto_lake.upkeep import scan
 from crypto_lake.upkeep.scan import SymbolDay
 from crypto_lake.upkeep.scan_ledger import scan_ledger
 from crypto_lake.upkeep.upload_look import day_facts
@@ -35,7 +35,7 @@ class Pending:
     """`bytes`: of files that are closed or open, of their manifests and of ledgers, less what is recorded as uploaded.
 
     0 means that nothing is left to upload, nor will be from what is here: no part is open, no hour unsealed, no line
-    of a ledger waits for its day's end. A file that can't be uploaded, because it is not what its manifest says, counts.
+    of a ledger waits for its day's end (one that has ended does not). A file that can't be uploaded, because it is not what its manifest says, counts.
     """
 
     bytes: int
@@ -143,8 +143,7 @@ class PendingLook:
         if found.problem:
             left = _size(str(path)) or 0
         else:
-            pieces = upload_ledger.pieces(found.lines, found.uploaded_bytes, found.last_day, _FOR_GOOD_NS)
-            left = sum(piece.end - piece.offset for piece in pieces)
+            left = sum(piece.end - piece.offset for piece in found.next_pieces(_FOR_GOOD_NS))
             left += sum(record.bytes for record in found.pieces if record.name in doubts)
         settled = (left, int(left > 0))
         self._known[exchange, symbol] = _Known(_kept(signature, began_ns), settled)

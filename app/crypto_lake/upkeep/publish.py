@@ -126,6 +126,8 @@ class _Run:
     up_to_date: int = 0
     bytes_read: int = 0
     error: StoreError | None = None
+    _standing: set[str] = field(default_factory=set[str])  # days that a symbol has, published
+    _first_open: str = ""  # the oldest day that a symbol has and that is not published
     _days: int = 0
     _done: int = 0
     _at: str = ""
@@ -143,6 +145,7 @@ class _Run:
             up_to_date=self.up_to_date,
             bytes_read=self.bytes_read,
             days=self.outcomes,
+            last_published_day=self._last_published_day(),
             error=str(self.error) if self.error else "",
             error_is_transient=self.error.transient if self.error else False,
             stopped=self.stop.is_set() and self._done < self._days,
@@ -172,8 +175,20 @@ class _Run:
                 return
             self._at = f"{symbol} {day}"
             self._tell(0, 0)
-            self._one_day(DayWork(situation, states[exchange, symbol], day))
+            state = states[exchange, symbol]
+            self._one_day(DayWork(situation, state, day))
+            if state.last_day == day:
+                self._standing.add(day)
+            else:
+                self._first_open = self._first_open or day  # they come in the order of days
             self._done += 1
+
+    def _last_published_day(self) -> str | None:
+        if self.error is not None or self._done < self._days or self.selection.symbols is not None:
+            return None
+        return max(
+            (day for day in self._standing if not self._first_open or day < self._first_open), default=""
+        )
 
     def _one_day(self, work: DayWork) -> None:
         chosen = self.selection.days is None or work.day in self.selection.days

@@ -41,14 +41,16 @@ class RawFact:
 class LedgerFact:
     """What a collector's ledger in the bucket says about a day.
 
-    `closed_day`: of its latest piece. `seen`: ids received in the day. `settled`: missing ids of which it is known, for
-    good, that they can't be had. `problem`: why a piece could not be used, or nothing.
+    `closed_day`: the latest that its pieces close. `seen`: ids received in the day. `settled`: missing ids of which it is
+    known, for good, that they can't be had. `problem`: why a piece could not be used, or nothing. `ended_ns`: since when
+    the collector receives nothing of the symbol, by its own word, or did not when the day was over; None: not so.
     """
 
     closed_day: str = ""
     seen: IntervalSet = field(default_factory=IntervalSet)
     settled: IntervalSet = field(default_factory=IntervalSet)
     problem: str = ""
+    ended_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

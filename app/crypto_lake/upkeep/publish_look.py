@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from crypto_lake.completeness.entries import AnyLine, Outcome, Seen
+from crypto_lake.completeness.entries import TELLING, Ended, Outcome, ReadLine, Seen, decode_line
 from crypto_lake.lake.control import CONTROL
 from crypto_lake.lake.layout import RawFile, parse_raw_name
 from crypto_lake.lake.raw_manifests import RawManifest, decode_raw_manifest
@@ -20,6 +20,7 @@ from crypto_lake.upkeep import names
 from crypto_lake.upkeep.names import BarsObject, LedgerSegment, Manifest, RawObject, manifest_name
 from crypto_lake.upkeep.publish_facts import DayFacts, LedgerFact, RawFact, day_after
 from crypto_lake.upkeep.publish_manifest import PublishedManifest, Standing, decode, digest_of_names
+from crypto_lake.upkeep.upload_ledger import day_of
 
 _READERS: Final = 8
 _DAYS_AFTER: Final = 2  # in which a stray of a day, and the trade after it, are looked for
@@ -27,7 +28,6 @@ _LEDGER_DAYS_AFTER: Final = 3  # in whose pieces lines about a day are looked fo
 # Outcomes that promise the trade: it is missing until its file is there.
 _PROMISED: Final = frozenset({"received_late", "healed"})
 _ROOTS: Final = ("manifests/raw/", "ledger/", "parquet/", "manifests/parquet/")
-_decode_line = msgspec.json.Decoder(AnyLine).decode
 _Given = TypeVar("_Given")
 _Got = TypeVar("_Got")
 
@@ -134,26 +134,37 @@ class SymbolReader:
     def _ledger(self, collector: str, day: str) -> LedgerFact:
         pieces = self.listing.ledgers.get(collector, [])
         latest = day_after(day, _LEDGER_DAYS_AFTER)
-        read = [piece.name for piece in pieces if day <= piece.day <= latest]
-        lines: list[AnyLine] = []
+        near = (piece for piece in pieces if day <= piece.day <= latest)
+        read = [piece.name for piece in sorted(near, key=lambda piece: piece.order)]
+        lines: list[ReadLine] = []
         problem = ""
         for name, data in _side_by_side(lambda name: _read(self.store, name), read):
             try:
-                lines += [_decode_line(line) for line in (data or b"").split(b"\n") if line]
+                lines += [decode_line(line) for line in (data or b"").split(b"\n") if line]
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 problem = f"{name} can't be read: {error}"
-        return ledger_fact(day, max((piece.day for piece in pieces), default=""), lines, problem)
+        return ledger_fact(day, max((_closed_day(piece) for piece in pieces), default=""), lines, problem)
 
 
-def ledger_fact(day: str, closed_day: str, lines: Iterable[AnyLine], problem: str = "") -> LedgerFact:
+def _closed_day(piece: LedgerSegment) -> str:
+    """The latest day that is closed where this piece is there: a numbered one goes before its own day's closing."""
+    return day_after(piece.day, -1) if piece.number else piece.day
+
+
+def ledger_fact(day: str, closed_day: str, lines: Iterable[ReadLine], problem: str = "") -> LedgerFact:
     """What these lines say of a day. Pure."""
     seen, settled = IntervalSet(), IntervalSet()
+    ended_ns: int | None = None
     for line in lines:
+        if isinstance(line, Ended):
+            ended_ns = line.ended_ns
+        elif isinstance(line, TELLING) and (day_of(line) or "") <= day:
+            ended_ns = None
         if isinstance(line, Seen) and line.hour.startswith(day):
             seen.add_interval(line.first_id, line.last_id)
         elif isinstance(line, Outcome) and line.outcome not in _PROMISED:
             settled.add_interval(line.first_id, line.last_id)
-    return LedgerFact(closed_day, seen, settled, problem)
+    return LedgerFact(closed_day, seen, settled, problem, ended_ns)
 
 
 @dataclass

@@ -17,6 +17,7 @@ from typing import Final, Literal
 import msgspec
 
 from crypto_lake.lake.manifests import BarsHour, BarsManifest
+from crypto_lake.lake.vouched import vouched
 
 PUBLISHED_SCHEMA: Final = 1
 _MOST_LISTED: Final = 1000  # runs of ids of one collector that are written out; more are counted
@@ -120,13 +121,16 @@ class PublishedManifest(BarsManifest, frozen=True, kw_only=True):
         return {hour: record.digest for hour, record in self.hours.items() if record.rows}
 
 
+_decode = msgspec.json.Decoder(PublishedManifest).decode
+
+
 def encode(manifest: PublishedManifest) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
+    return vouched(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
 
 
 def decode(data: bytes) -> PublishedManifest:
     """Raises msgspec.MsgspecError where it is none, or of a later schema."""
-    manifest = msgspec.json.decode(data, type=PublishedManifest)
+    manifest = _decode(data)
     if manifest.published_schema > PUBLISHED_SCHEMA:
         raise msgspec.ValidationError(
             f"published_schema {manifest.published_schema}; this program reads up to {PUBLISHED_SCHEMA}: "

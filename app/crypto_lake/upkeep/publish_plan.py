@@ -1,9 +1,9 @@
 """Whether a day is to be published, from what, and if not, why not. Pure.
 
 A day is final when it is over and
-- each collector with raw of it has closed it in its ledger, and all that the ledger saw is in the bucket (one that has
-  no trade of it has nothing to close, and is there once it has something of a later day),
-- a collector that was at it in its last hour has an hour of the next day in the bucket,
+- each collector with raw of it has closed it in its ledger, or says there that it has ended, and all that the ledger saw
+  is in the bucket (one that has no trade of it has nothing to close, and is there once it has something of a later day),
+- a collector that was at it in its last hour, and has not ended, has an hour of the next day in the bucket,
 - the next trade after the day is there,
 - each missing trade has an outcome in a ledger;
 or when 48 hours have passed. What comes later makes a new version of it, by inputs that are a superset.
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from crypto_lake.model.clock import Hour
-from crypto_lake.upkeep.publish_facts import DayFacts, RawFact, day_after
+from crypto_lake.upkeep.publish_facts import DayFacts, LedgerFact, RawFact, day_after
 from crypto_lake.upkeep.publish_ids import ids_of, missing_of, without
 from crypto_lake.upkeep.publish_manifest import FinalBecause, PublishedInput, PublishedManifest
 
@@ -146,7 +146,8 @@ def reasons_to_wait(facts: DayFacts, inputs: Sequence[RawFact]) -> tuple[str, ..
 def _collector_waits(facts: DayFacts, collector: str) -> str:
     ledger = facts.ledgers.get(collector)
     raw = [fact for fact in facts.raw if fact.collector == collector]
-    if ledger is None or ledger.closed_day < facts.day:
+    ended = ledger is not None and _has_ended(ledger, [fact for fact in raw if fact.day == facts.day])
+    if ledger is None or (ledger.closed_day < facts.day and not ended):
         # Ledgers tell of trades. One with a trade of the day is uploaded before any raw of the day after.
         traded = any(fact.id_runs for fact in raw if fact.day == facts.day)
         followed = any(fact.day > facts.day for fact in raw)
@@ -157,9 +158,20 @@ def _collector_waits(facts: DayFacts, collector: str) -> str:
     if len(to_come):
         return f"saw {to_come.count()} trades that are not in the bucket yet"
     last_hour = max(fact.hour for fact in raw if fact.day == facts.day)
-    if last_hour == _LAST_HOUR and not any(fact.day > facts.day for fact in raw):
+    if last_hour == _LAST_HOUR and not ended and not any(fact.day > facts.day for fact in raw):
         return "has yet to upload the hour after the day"
     return ""
+
+
+def _has_ended(ledger: LedgerFact, of_day: Sequence[RawFact]) -> bool:
+    """Whether nothing of the day is to come from a collector, by its own word.
+
+    Its word may be old: where there is raw of an hour that began after it, it went on, and the ledger has yet to say so.
+    """
+    at_ns = ledger.ended_ns
+    return at_ns is not None and not any(
+        fact.kind == "hour" and Hour(fact.day, fact.hour).start_ns > at_ns for fact in of_day
+    )
 
 
 def _why(

@@ -46,7 +46,11 @@ class DayOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PublishReport(msgspec.Struct, frozen=True, kw_only=True):
-    """`up_to_date`: days that stand as they should. error: what ended the run before its end."""
+    """`up_to_date`: days that stand as they should. error: what ended the run before its end.
+
+    `last_published_day`: up to it every symbol's days stand; empty: there is no such day; None: it is not known, as of a
+    run that looked at some symbols only or ended early.
+    """
 
     schema: int = REPORT_SCHEMA
     url: str
@@ -55,6 +59,7 @@ class PublishReport(msgspec.Struct, frozen=True, kw_only=True):
     up_to_date: int
     bytes_read: int
     days: list[DayOutcome]
+    last_published_day: str | None = None
     error: str = ""
     error_is_transient: bool = False
     stopped: bool = False
@@ -84,5 +89,6 @@ class PublishReport(msgspec.Struct, frozen=True, kw_only=True):
             "up_to_date": self.up_to_date,
             "bytes_read": self.bytes_read,
             **{f"days_{name}": number for name, number in self.counts.items()},
+            "last_published_day": self.last_published_day,
             "oldest_waiting": min((day.day for day in waiting), default=None),
         }

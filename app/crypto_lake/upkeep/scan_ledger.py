@@ -13,8 +13,9 @@ from crypto_lake.completeness.ledger import BrokenLedgerError
 from crypto_lake.lake import uploads
 from crypto_lake.lake.layout import Layout
 from crypto_lake.lake.uploads import UploadRecord
+from crypto_lake.upkeep import upload_ledger
 from crypto_lake.upkeep.names import LedgerSegment, parse
-from crypto_lake.upkeep.upload_ledger import LedgerLine, day_of
+from crypto_lake.upkeep.upload_ledger import LedgerLine, Piece, day_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,14 @@ class LedgerScan:
     @property
     def last_day(self) -> str:
         return piece_day(self.pieces[-1]) if self.pieces else ""
+
+    @property
+    def last_number(self) -> int:
+        named = parse(self.pieces[-1].name) if self.pieces else None
+        return named.number if isinstance(named, LedgerSegment) else 0
+
+    def next_pieces(self, now_ns: int) -> list[Piece]:
+        return upload_ledger.pieces(self.lines, self.uploaded_bytes, self.last_day, now_ns, self.last_number)
 
 
 def piece_day(record: UploadRecord) -> str:

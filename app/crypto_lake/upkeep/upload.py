@@ -42,7 +42,7 @@ from crypto_lake.store import (
 )
 from crypto_lake.upkeep import scan, upload_report
 from crypto_lake.upkeep.scan_ledger import scan_ledger
-from crypto_lake.upkeep.upload_ledgers import LedgerResult, next_pieces, segment, upload_ledger_of
+from crypto_lake.upkeep.upload_ledgers import LedgerResult, segment, upload_ledger_of
 from crypto_lake.upkeep.upload_look import look, same_raw
 from crypto_lake.upkeep.upload_plan import Upload, plan
 from crypto_lake.upkeep.upload_report import Sum, UploadReport
@@ -337,5 +337,5 @@ class _Run:
         found: list[str] = []
         for exchange, symbol in scan.symbols_with_ledger(self.layout):
             of = scan_ledger(self.layout, exchange, symbol, self.store.url)
-            found += [segment(of, piece, self.collector).name for piece in next_pieces(of, self.now_ns)]
+            found += [segment(of, piece, self.collector).name for piece in of.next_pieces(self.now_ns)]
         return found

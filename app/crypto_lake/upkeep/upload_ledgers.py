@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from crypto_lake.lake import durable, uploads
@@ -33,11 +33,17 @@ class LedgerResult:
 
 
 def segment(scan: LedgerScan, piece: Piece, collector: str) -> LedgerSegment:
-    return LedgerSegment(scan.exchange, scan.symbol, piece.day, collector, scan.edition)
+    return LedgerSegment(scan.exchange, scan.symbol, piece.day, collector, scan.edition, piece.number)
 
 
-def next_pieces(scan: LedgerScan, now_ns: int) -> list[Piece]:
-    return upload_ledger.pieces(scan.lines, scan.uploaded_bytes, scan.last_day, now_ns)
+def _forgotten(scan: LedgerScan, piece: Piece, collector: str, store: Store) -> Piece:
+    """The numbered piece that was put before this day's closing, and whose record was lost; else the piece itself."""
+    if piece.number:
+        return piece
+    number = upload_ledger.next_number(piece.day, scan.last_day, scan.last_number)
+    earlier = replace(piece, number=number)
+    stored = store.stat(segment(scan, earlier, collector).name)
+    return earlier if stored is not None and _begins_so(scan, piece, stored) else piece
 
 
 def upload_ledger_of(
@@ -63,11 +69,13 @@ def upload_ledger_of(
                 again = Piece(piece_day(record), record.offset, record.offset + record.bytes)
                 _put(layout, scan, again, record.name, collector, store, now_ns, result)
         while not stopped():
-            todo = next_pieces(scan, now_ns)
+            todo = scan.next_pieces(now_ns)
             result.pending = [segment(scan, piece, collector).name for piece in todo]
             if not todo:
                 break
-            if not _put(layout, scan, todo[0], result.pending[0], collector, store, now_ns, result):
+            piece = _forgotten(scan, todo[0], collector, store)
+            name = segment(scan, piece, collector).name
+            if not _put(layout, scan, piece, name, collector, store, now_ns, result):
                 break
             scan = scan_ledger(layout, exchange, symbol, store.url)
     except (StoreError, OSError) as error:

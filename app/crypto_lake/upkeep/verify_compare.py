@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from crypto_lake.completeness.content import Summary
 from crypto_lake.lake.manifests import BarsManifest
 from crypto_lake.lake.raw_manifests import RawManifest
+from crypto_lake.lake.vouched import changed
 from crypto_lake.model.checksums import Checksums
 from crypto_lake.upkeep.verify_report import Difference
 
@@ -21,6 +22,12 @@ def differs_in_bytes(manifest: RawManifest | BarsManifest, sums: Checksums) -> s
         if there != "" and here != there:
             return f"its {what} is {here}, its manifest says {there}"
     return ""
+
+
+def manifest_differences(name: str, manifest: bytes) -> Iterator[Difference]:
+    """Of the manifest's own bytes."""
+    if changed(manifest):
+        yield Difference(f"manifests/{name}.json", "is not what was written: its own checksum differs")
 
 
 def raw_differences(

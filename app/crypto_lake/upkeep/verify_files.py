@@ -19,11 +19,17 @@ from crypto_lake.lake.manifests import BarsManifest
 from crypto_lake.lake.raw_manifests import decode_raw_manifest
 from crypto_lake.model.checksums import Checksummer, Checksums
 from crypto_lake.model.clock import Hour
-from crypto_lake.upkeep.verify_compare import differs_in_bytes, hour_differences, raw_differences
+from crypto_lake.upkeep.verify_compare import (
+    differs_in_bytes,
+    hour_differences,
+    manifest_differences,
+    raw_differences,
+)
 from crypto_lake.upkeep.verify_report import Checked, Difference, Item
 from crypto_lake.upkeep.verify_source import Source
 
 _CHUNK_BYTES = 1024 * 1024
+_decode_manifest = msgspec.json.Decoder(BarsManifest).decode
 
 
 def check(source: Source, item: Item, quick: bool) -> Checked:
@@ -57,8 +63,9 @@ def _check_raw(source: Source, item: Item, path: Path, quick: bool) -> Checked:
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         unreadable = Difference(item.name, f"its manifest can't be read: {error}")
         return Checked(item, 0, (unreadable, *_bad_bytes(item, path)))
+    own = tuple(manifest_differences(item.name, data)) if data is not None else ()
     if manifest is not None and quick:
-        differences = tuple(raw_differences(item.name, manifest, _sums(path), None))
+        differences = (*own, *raw_differences(item.name, manifest, _sums(path), None))
         if not differences:
             return Checked(item, manifest.lines)
         return Checked(item, 0, (*_bad_bytes(item, path), *differences))
@@ -73,7 +80,7 @@ def _check_raw(source: Source, item: Item, path: Path, quick: bool) -> Checked:
     summary = content.summary()
     if manifest is not None:
         differences = raw_differences(item.name, manifest, sums.result(), summary)
-        return Checked(item, summary.lines, (*bad, *differences))
+        return Checked(item, summary.lines, (*bad, *own, *differences))
     if summary.unreadable:
         line = _first_unreadable(path, make)
         whose = f"no message of {item.symbol} received in {item.day}T{item.hour:02d}"
@@ -136,7 +143,12 @@ def _check_bars(source: Source, item: Item, path: Path, quick: bool) -> Iterator
     if data is None:
         yield Difference(item.name, "has no manifest; `crypto-lake transform` makes one")
         return
-    manifest = msgspec.json.decode(data, type=BarsManifest)
+    yield from manifest_differences(item.name, data)
+    try:
+        manifest = _decode_manifest(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        yield Difference(item.name, f"its manifest can't be read: {error}")
+        return
     if not manifest.rows and not path.exists():
         return  # a day that is known to have no row
     if problem := differs_in_bytes(manifest, _sums(path)):

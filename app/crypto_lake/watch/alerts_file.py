@@ -10,6 +10,8 @@ from crypto_lake.lake.layout import Layout
 from crypto_lake.watch.alerts import AlertsState
 from crypto_lake.watch.status import AlertStatus
 
+_decode = msgspec.json.Decoder(AlertsState).decode
+
 
 def alerts_path(layout: Layout) -> Path:
     return layout.state / "alerts.json"
@@ -19,7 +21,7 @@ def read_alerts(layout: Layout) -> tuple[AlertsState, str]:
     """The state as it was left, or a new one, and why it could not be read although there is a file."""
     path = alerts_path(layout)
     try:
-        return msgspec.json.decode(path.read_bytes(), type=AlertsState), ""
+        return _decode(path.read_bytes()), ""
     except FileNotFoundError:
         return AlertsState(), ""
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:

@@ -39,6 +39,7 @@ WRITE_SECONDS = 60.0  # what is only remembered is written so often; what was se
 NOTICES_A_LOOK = 20  # so that a flood is spread over several looks
 _QUARANTINE_BYTES = 4 * 1024 * 1024  # of its index are read at a look
 _STOP_SECONDS = 2.0
+_decode_entry = msgspec.json.Decoder(Entry).decode
 
 
 @dataclass(frozen=True)
@@ -247,7 +248,7 @@ def read_quarantine(index: Path, state: AlertsState) -> tuple[int, int, str]:
     if not whole:
         return offset + (len(read) if len(read) == _QUARANTINE_BYTES else 0), 0, ""
     try:
-        last = msgspec.json.decode(whole[:-1].rpartition(b"\n")[2], type=Entry)
+        last = _decode_entry(whole[:-1].rpartition(b"\n")[2])
         reason = f"{last.reason}, from {last.origin}"
     except (msgspec.MsgspecError, UnicodeDecodeError):
         reason = ""

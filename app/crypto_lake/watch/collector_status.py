@@ -34,6 +34,9 @@ class CollectorStatus(msgspec.Struct, frozen=True):
     quarantined: int
     fsync_interval_ms: float
     receive_to_durable_p99_ms: float
+    healing: str = ""  # its state; "": an older program does not say
+    trades_healed: int = 0
+    rest_weight_used: int = 0
 
 
 class SymbolStatus(msgspec.Struct, frozen=True):
@@ -87,6 +90,9 @@ def collector_status(snapshot: CollectorSnapshot, age_seconds: float, *, running
         quarantined=sum(snapshot.quarantined.values()),
         fsync_interval_ms=snapshot.writer.fsync_interval_ms,
         receive_to_durable_p99_ms=snapshot.writer.receive_to_durable_p99_ms,
+        healing=snapshot.healing.state if snapshot.healing else "",
+        trades_healed=snapshot.healing.trades_healed if snapshot.healing else 0,
+        rest_weight_used=snapshot.healing.weight_used if snapshot.healing else 0,
     )
 
 

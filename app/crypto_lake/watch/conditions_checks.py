@@ -209,6 +209,7 @@ _TASKS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "upload": ("the upload", "Nothing is deleted before it is uploaded: watch the disk"),
         "publish": ("publishing days of bars", "Readers of the bucket see older days"),
         "cleanup": ("the clean-up", "The disk fills up"),
+        "check": ("the check of bars", "Whether they are the exchange's is not known"),
     }
 )
 
@@ -231,6 +232,26 @@ def task_failed(
             f"{name} failed{times}: {problem.rstrip('.')}. {meaning}. `crypto-lake {task}` by hand shows it again.",
             "critical" if conflicts else rule.severity,
             details={"task": task, "failures": failures, "conflicts": conflicts},
+        )
+    ]
+
+
+def bars_differ(look: Look, rule: Rule, memory: Memory, firing: frozenset[str]) -> list[Finding] | None:
+    """By the last check, whether or not it failed on something else: what it compared, it compared."""
+    report = look.seen.tasks.get("check")
+    unexplained = report.figures.get("bars_unexplained") if report else None
+    if not isinstance(unexplained, int):
+        return None if report is not None and not report.ended_ns else []
+    if unexplained < rule.limit:
+        return []
+    bars = "1 bar differs" if unexplained == 1 else f"{unexplained:,} bars differ"
+    return [
+        Finding(
+            "",
+            f"{bars} from the exchange's own, and the ledger does not explain it. `crypto-lake check` names the seconds, "
+            "`crypto-lake explain` shows what one was made of.",
+            rule.severity,
+            details={"bars_unexplained": unexplained},
         )
     ]
 
@@ -303,6 +324,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "disk_full_in": disk_full_in,
         "clock_offset": clock_offset,
         "quarantine": quarantine,
+        "bars_differ": bars_differ,
         **{f"{task}_failed": partial(task_failed, task=task) for task in _TASKS},
         **{f"{task}_late": partial(task_late, task=task) for task in ("transform", "upload", "cleanup")},
     }

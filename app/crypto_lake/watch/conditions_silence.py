@@ -8,11 +8,13 @@ A symbol may be quiet by itself. So while all streams are live and its average s
 twice the limit. A single stream that is silent while others of its symbol speak fires only where much was due:
 rarely traded symbols have quotes and no trades for hours. If nothing comes of any symbol, that is one finding of the
 exchange, not one of each symbol.
+Before all that goes what the exchange itself says: a symbol of whose streams it has nothing newer is no finding.
 """
 
 from __future__ import annotations
 
 from crypto_lake.capture.snapshot import CollectorSnapshot, StreamSnapshot
+from crypto_lake.completeness.liveness import Liveness
 from crypto_lake.model.alert_message import duration
 from crypto_lake.model.alerting import Rule
 from crypto_lake.model.market import NS_PER_SECOND
@@ -35,6 +37,7 @@ def data_gap(look: Look, rule: Rule, memory: Memory, firing: frozenset[str]) -> 
     by_symbol: dict[str, list[StreamSnapshot]] = {}
     for stream in snapshot.streams:
         by_symbol.setdefault(stream.symbol, []).append(stream)
+    by_symbol = {s: streams for s, streams in by_symbol.items() if not all(map(_at_rest, streams))}
     silence_ns = {
         symbol: min(_silence_ns(stream, snapshot, memory) for stream in streams)
         for symbol, streams in by_symbol.items()
@@ -90,11 +93,18 @@ def data_gap(look: Look, rule: Rule, memory: Memory, firing: frozenset[str]) -> 
             continue
         for stream in streams:
             ns, due = _silence_ns(stream, snapshot, memory), _due(stream, snapshot, memory)
+            if _at_rest(stream):
+                continue
             if ns >= limit_ns and due >= DUE_BY_STREAM:
                 what = f"no {stream.kind} has come of {symbol} while its other streams speak,"
                 do = "Restart the collector, which subscribes anew."
                 found.append(finding(f"/{symbol}/{stream.kind}", what, ns, due, do))
     return found
+
+
+def _at_rest(stream: StreamSnapshot) -> bool:
+    """The exchange was asked, and has nothing that did not come."""
+    return stream.liveness in (Liveness.QUIET, Liveness.HALTED)
 
 
 def _moving(others: int) -> str:

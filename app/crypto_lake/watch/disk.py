@@ -91,6 +91,9 @@ class _Rows(msgspec.Struct):
     rows: int
 
 
+_decode_rows = msgspec.json.Decoder(_Rows).decode
+
+
 class DiskScanner:
     """Looks at a data directory again and again; rows of a file that has not changed are not read twice."""
 
@@ -113,7 +116,7 @@ class DiskScanner:
                 raw_files += 1
                 raw_open += entry.name.endswith(OPEN_SUFFIX)
                 raw_bytes += stat.st_size
-            elif top == "parquet" and entry.name.endswith(".parquet"):
+            elif top == "parquet" and entry.name.endswith(".parquet") and not _is_macro(root, entry):
                 parquet_files += 1
                 parquet_bytes += stat.st_size
                 last_bars_ns = max(last_bars_ns, stat.st_mtime_ns)
@@ -145,7 +148,7 @@ class DiskScanner:
             known = self._rows.get(str(manifest))
             if known is not None and known[:2] == (stat.st_mtime_ns, stat.st_size):
                 return known[2]
-            rows = msgspec.json.decode(manifest.read_bytes(), type=_Rows).rows
+            rows = _decode_rows(manifest.read_bytes()).rows
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             return None
         self._rows[str(manifest)] = (stat.st_mtime_ns, stat.st_size, rows)
@@ -166,6 +169,11 @@ def _files(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
                         yield top, entry
         except OSError:
             continue  # gone, or not ours to read
+
+
+def _is_macro(root: Path, entry: os.DirEntry[str]) -> bool:
+    """Whether a file of parquet/ is one of daily series, and not of bars."""
+    return entry.path.startswith(os.path.join(root, "parquet", "macro", ""))  # noqa: PTH118  as entries' paths are made
 
 
 def _existing(path: Path) -> Path:

@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from crypto_lake.capture.outcome import Reason
 from crypto_lake.capture.snapshot import CollectorSnapshot, StreamSnapshot, SymbolSnapshot, WriterSnapshot
+from crypto_lake.watch.metrics_healing import healing_families
 
 CONNECTION_STATES = ("connecting", "subscribing", "live", "closing")
 
@@ -190,6 +191,7 @@ def families(snapshot: CollectorSnapshot) -> Iterator[Metric]:
         ["exchange"],
         [([exchange], sum(snapshot.quarantined.values()))],
     )
+    yield from healing_families(snapshot.healing)
     for name, text, value in _WRITER_COUNTERS:
         yield counter_of(name, text, [], [([], value(snapshot.writer))])
     for name, text, value in _WRITER_GAUGES:

@@ -22,6 +22,7 @@ WHAT_TO_DO: Mapping[str, str] = MappingProxyType(
         "stale": "see logs/qa/crypto-lake.log; if it hangs, restart it",
         "no_status": "wait some seconds; if it stays so, see logs/qa/crypto-lake.log",
         "not_subscribed": "`crypto-lake doctor` looks at network, DNS and firewall; it reconnects by itself",
+        "feed_dead": "it is being replaced; if it stays so, see `streams` of /status, and the exchange's announcements",
         "write_errors": "look at free space (`df`, `df -i`) and `dmesg`",
         "not_writing": "`crypto-lake doctor` measures the disk; `dmesg` tells of errors",
         "disk_full": "enlarge the volume or shorten `retention.raw`; `crypto-lake cleanup --explain` tells what may go",

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from crypto_lake.capture.snapshot import CollectorSnapshot, Configuration
+from crypto_lake.completeness.liveness import DEAD
 from crypto_lake.lake.tasks import TaskReport
 from crypto_lake.model.alert_message import duration
 from crypto_lake.model.alerting import Severity
@@ -181,6 +182,13 @@ def running_reasons(snapshot: CollectorSnapshot, limits: Limits = Limits()) -> l
     live = streams_live(snapshot)
     if not snapshot.idle and (live < len(snapshot.streams) or not snapshot.streams):
         reasons.append(Reason("not_subscribed", f"{live} of {len(snapshot.streams)} streams are live"))
+    dead = [stream for stream in snapshot.streams if stream.liveness in DEAD]
+    if dead:
+        first = dead[0]
+        more = f", and {len(dead) - 1} more" if len(dead) > 1 else ""
+        reasons.append(
+            Reason("feed_dead", f"{first.name} is dead ({first.liveness}: {first.evidence}){more}")
+        )
     reasons += _writing_reasons(snapshot, limits)
     configuration = snapshot.configuration
     if configuration is not None and configuration.problem:

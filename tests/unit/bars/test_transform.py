@@ -14,7 +14,7 @@ import pytest
 
 from crypto_lake.bars.rows import BAR_SCHEMA
 from crypto_lake.bars.transform import transform
-from crypto_lake.lake import envelope, locks
+from crypto_lake.lake import locks
 from crypto_lake.lake.control import Alive, Disconnected, Subscribed
 from crypto_lake.lake.frames import FrameCompressor
 from crypto_lake.lake.layout import Layout
@@ -316,15 +316,6 @@ def test_a_part_left_open_by_a_crash_is_closed_first_unless_a_collector_runs(lay
 def test_a_second_run_at_once_is_refused(layout: Layout) -> None:
     with locks.hold(layout.locks, "transform"), pytest.raises(locks.LockHeldError, match="transform"):
         transform(layout, "binance")
-
-
-def test_lines_of_aggregated_trades_are_no_error(layout: Layout) -> None:
-    line = envelope.encode(
-        BASE * NS, "rest-1", b'{"a":1,"p":"1","q":"1","f":1,"l":2,"T":1,"m":true}', "aggTrades"
-    )
-    part(layout, 1, [trade(1, 0), line, trade(2, 1)])
-    assert transform(layout, "binance").unreadable == 0
-    assert len(lake.rows_of(layout)) == 2
 
 
 # Sealed hours

@@ -102,7 +102,7 @@ STREAMS = ("btcusdt@trade", "btcusdt@bookTicker", "ethusdt@trade")
 
 def run(test: Awaitable[None]) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             await test
 
     asyncio.run(bounded())

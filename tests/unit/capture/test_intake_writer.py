@@ -223,14 +223,14 @@ def test_a_restart_goes_on_where_the_raw_ends(tmp_path: Path) -> None:
     first.begin()
     first.receive(trade(1), trade(2))
     first.end()
-    # Of a crash nothing remains but raw: the checkpoint is gone, and the ledger's last line.
+    # Of a crash nothing remains but raw: the checkpoint is gone, and the ledger's last lines.
     second = Rig(tmp_path, HandClock(START_NS + 10**10))
     second.begin()
     second.receive(trade(3), trade(6))
     second.end()
     ledger = second.layout.ledger("binance", "BTCUSDT")
     whole = read(ledger)
-    ledger.write_bytes(b"".join(ledger.read_bytes().splitlines(keepends=True)[:-1]))
+    ledger.write_bytes(b"".join(ledger.read_bytes().splitlines(keepends=True)[:-2]))
     (second.layout.state / "ledger" / "binance" / "BTCUSDT.json").unlink()
     third = Rig(tmp_path, HandClock(START_NS + 2 * 10**10))
     third.begin()
@@ -238,7 +238,7 @@ def test_a_restart_goes_on_where_the_raw_ends(tmp_path: Path) -> None:
     third.end()
     told = account(read(ledger).lines)
     assert told.seen == account(whole.lines).seen.__class__(
-        [*account(whole.lines).seen, *account(read(ledger).lines[-1:]).seen]
+        [*account(whole.lines).seen, *account(read(ledger).lines[-2:]).seen]
     )
     assert [(i.first, i.last) for i in told.seen] == [(1, 3), (6, 6), (8, 8)]
     assert [(h.first_id, h.last_id, h.cause) for h in told.holes] == [

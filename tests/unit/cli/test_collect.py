@@ -98,7 +98,7 @@ def operate(
 
 
 async def until(met: Callable[[], Any]) -> Any:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while not (value := met()):
             await asyncio.sleep(0.01)
     return value

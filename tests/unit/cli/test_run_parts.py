@@ -55,7 +55,7 @@ def test_the_collector_is_stopped_first_and_test_mode_transforms_often() -> None
         assert [part.name for part in parts] == [
             "collector",
             "transformer",
-            *([] if test_mode else ["cleaner"]),
+            *([] if test_mode else ["checker", "cleaner"]),
         ]
         assert parts[0].essential
         assert parts[0].every_seconds is None
@@ -71,10 +71,12 @@ def test_what_moves_finished_hours_on_runs_where_it_is_configured() -> None:
         assert starts == sorted(set(starts))
         return {part.name: part.every_seconds for part in parts}
 
-    assert upkeep(retention__raw="never") == {}
-    assert upkeep(retention__every_minutes="5") == {"cleaner": 300.0}
+    off = {"check__enabled": "false"}
+    assert upkeep(retention__raw="never", **off) == {}
+    assert upkeep(retention__raw="never", check__every_minutes="20") == {"checker": 1200.0}
+    assert upkeep(retention__every_minutes="5", **off) == {"cleaner": 300.0}
     with_bucket = upkeep(gcs__bucket_name="b", gcs__every_minutes="10", retention__raw="never")
-    assert with_bucket == {"uploader": 600.0, "publisher": 600.0, "cleaner": 3600.0}
+    assert with_bucket == {"checker": 3600.0, "uploader": 600.0, "publisher": 600.0, "cleaner": 3600.0}
 
 
 @given(st.booleans(), st.booleans(), st.booleans())
@@ -189,7 +191,7 @@ def shown_on(terminal: bool) -> str:
         with contextlib.suppress(OSError):  # EIO: the other side is closed
             while piece := os.read(ours, 65536):
                 told += piece
-        assert process.wait(30) == 0
+        assert process.wait(90) == 0
     os.close(ours)
     return told.decode()
 

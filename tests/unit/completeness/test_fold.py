@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crypto_lake.completeness.entries import AnyLine, Hole, Outcome, Seen
-from crypto_lake.completeness.fold import FoldState, Run, SymbolFold
-from crypto_lake.completeness.ledger import account
+from crypto_lake.completeness.fold import SymbolFold
+from crypto_lake.completeness.fold_state import FoldState, Run
+from crypto_lake.completeness.ledger import account, ended_ns
 from crypto_lake.completeness.runs import RunBuilder
 from crypto_lake.model.clock import Hour
 from crypto_lake.model.intervals import Interval, IntervalSet
@@ -116,6 +117,44 @@ def test_it_is_taken_up_from_an_older_state_and_the_lines_since(
     assert told.open_holes == truth.open_holes
     seen = [i for line in lines if isinstance(line, Seen) for i in range(line.first_id, line.last_id + 1)]
     assert len(seen) == len(set(seen)), "no id is written down twice"
+
+
+@settings(max_examples=60)
+@given(arrivals(), st.data())
+def test_what_ended_says_so_until_something_new_comes(trades: list[Arrival], data: st.DataObject) -> None:
+    """However often it ended and was told to go on, and wherever a crash cut the ledger."""
+    _, whole = fold_whole(trades)
+    fold, lines, seen = SymbolFold(GRACE_NS), list[AnyLine](), IntervalSet()
+    runs = runs_of(trades)
+    for run in runs:
+        new = bool(seen.missing(Interval(run.first_id, run.last_id)))
+        was = ended_ns([*lines])
+        lines += fold.trades(run)
+        seen.add_interval(run.first_id, run.last_id)
+        if new or was is None:
+            assert ended_ns(lines) is None
+        match data.draw(st.sampled_from(["", "", "ended", "resumed", "crash"])):
+            case "ended":
+                lines += fold.ended(run.received_ns)
+                assert ended_ns(lines) is not None
+                assert fold.ended(run.received_ns + 1) == [], "it is said once"
+                assert account(lines).seen == seen, "all that came is above it"
+            case "resumed":
+                lines += fold.resumed(run.received_ns)
+                assert ended_ns(lines) is None
+            case "crash":
+                ended = ended_ns(lines)
+                again = SymbolFold(GRACE_NS)
+                again.take_up(lines)
+                for earlier in runs[: runs.index(run) + 1]:
+                    lines += again.trades(earlier)
+                fold = again
+                assert ended is None or ended_ns(lines) == ended, "what is read again is nothing new"
+            case _:
+                pass
+    lines += fold.flush()
+    assert account(lines).seen == account(whole).seen
+    assert account(lines).open_holes == account(whole).open_holes
 
 
 def trade(id_: int, seconds: float) -> Run:

@@ -27,7 +27,9 @@ files = st.one_of(
     st.builds(lambda h, a, n: f"healed_{h:02d}_{a}-{a + n}.jsonl.zst", hours, st.integers(0), st.integers(0)),
 )
 raws = st.builds(RawObject, exchanges, symbols, days, collectors, files)
-segments = st.builds(LedgerSegment, exchanges, words, days, collectors, st.integers(1, 99))
+segments = st.builds(
+    LedgerSegment, exchanges, words, days, collectors, st.integers(1, 99), st.integers(0, 99)
+)
 bars = st.builds(BarsObject, exchanges, words, days)
 objects = st.one_of(raws, segments, bars, st.builds(Manifest, st.one_of(raws, bars)))
 

@@ -6,9 +6,11 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from crypto_lake.cli.main import main
+from crypto_lake.lake.vouched import vouched
 from crypto_lake.model.clock import Hour
 from crypto_lake.store import Store, measure
 from crypto_lake.upkeep.bucket_verify import BucketReport, verify_bucket
@@ -70,13 +72,24 @@ def flip(root: Path, name: str) -> None:
     path.write_bytes(data)
 
 
+def as_if_written(data: bytes) -> bytes:
+    """Of a manifest: with its own checksum."""
+    try:
+        content = json.loads(data)
+    except ValueError:
+        return data
+    return (
+        vouched(msgspec.json.format(msgspec.json.encode(content), indent=1)) if content.pop(OWN, "") else data
+    )
+
+
 def edit(root: Path, name: str, old: str, new: str) -> None:
     """Another object under the name, put as one does, so that its checksums are its own."""
     store = p.bucket(root)
     stored, data = store.read(name)
     assert old.encode() in data
     changed = root.with_name("changed")
-    changed.write_bytes(data.replace(old.encode(), new.encode(), 1))
+    changed.write_bytes(as_if_written(data.replace(old.encode(), new.encode(), 1)))
     store.put(changed, name, measure(changed), replaces=stored.generation, metadata=stored.metadata)
 
 
@@ -90,6 +103,8 @@ def foreign_bars(root: Path) -> None:
     assert stored is not None
     store.put(root / RAW, BARS, measure(root / RAW), replaces=stored.generation)
 
+
+OWN = "manifest_sha256"
 
 DAMAGES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "a bit of raw": (lambda root: flip(root, RAW), RAW, "its CRC32C is"),
@@ -127,6 +142,17 @@ def test_what_differs_is_named(root: Path, store: Store, damage: str) -> None:
     report = verify(store)
     assert any(d.path == name and problem in d.problem for d in report.differences), report.differences
     assert {d.path for d in report.differences} <= {RAW, BARS, LEDGER}
+
+
+@pytest.mark.parametrize("of", [RAW, BARS])
+def test_a_manifest_that_is_not_what_was_written_is_named(root: Path, store: Store, of: str) -> None:
+    name = f"manifests/{of}.json"
+    stored, data = store.read(name)
+    changed = root.with_name("changed")
+    changed.write_bytes(data.replace(b'"program": "', b'"program": "0', 1))
+    store.put(changed, name, measure(changed), replaces=stored.generation, metadata=stored.metadata)
+    [found] = verify(store).differences
+    assert (found.path, "its own checksum" in found.problem) == (name, True)
 
 
 def test_what_only_a_deep_look_finds(root: Path, store: Store) -> None:

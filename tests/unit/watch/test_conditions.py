@@ -393,3 +393,42 @@ def test_an_entry_changes_its_condition_alone() -> None:
     assert rules["data_gap"] == RULES["data_gap"]
     watch = Watch(Condition(type="clock_offset", enabled=False))
     assert watch.see(look(snapshot(clock_offset_us=-9_000_000))) == {}
+
+
+def test_what_the_exchange_says_is_quiet_is_no_gap() -> None:
+    """However long, and however much was due: it was asked, and has nothing newer."""
+
+    def taken(liveness: str, of: tuple[str, ...] = KINDS) -> CollectorSnapshot:
+        before = market({"BTCUSDT": 3000, "ETHUSDT": 1}, messages=5000)
+        streams = [
+            msgspec.structs.replace(one, liveness=liveness)
+            if one.symbol == "BTCUSDT" and one.kind in of
+            else one
+            for one in before.streams
+        ]
+        return msgspec.structs.replace(before, streams=streams)
+
+    for liveness in ("quiet", "halted"):
+        assert not Watch().settled(look(taken(liveness)))
+    for liveness in ("", "unknown", "symbol_silent"):
+        assert "data_gap:binance/BTCUSDT" in Watch().settled(look(taken(liveness)))
+    # Of its other stream nothing is known.
+    assert "data_gap:binance/BTCUSDT" in Watch().settled(look(taken("quiet", KINDS[:1])))
+
+
+def test_bars_that_are_not_the_exchanges_are_an_alert_until_a_check_finds_none() -> None:
+    def checked(unexplained: int, **fields: Any) -> Look:
+        figures = {"bars_unexplained": unexplained, "bars_verified": 86_000}
+        report = TaskReport("check", 1, **{"ended_ns": 2, "ok": True, "figures": figures} | fields)
+        return look(snapshot(), tasks={"check": report})
+
+    watch = Watch()
+    assert watch.see(checked(0)) == {}
+    fired = watch.see(checked(3))
+    assert list(fired) == ["bars_differ"]
+    assert fired["bars_differ"].severity == "critical"
+    assert "3 bars differ" in fired["bars_differ"].message
+    # Also of a check that failed on something else: what it compared, it compared.
+    assert "bars_differ" in watch.see(checked(1, ok=False, problem="no answer", failures=1))
+    assert "bars_differ" not in watch.settled(checked(0), 60)
+    assert "bars_differ" not in Watch().see(look(snapshot()))

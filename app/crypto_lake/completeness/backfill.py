@@ -1,0 +1,371 @@
+"""Filling history: days before the lake began, or that it lost, from daily archives or over REST.
+
+It writes healed files and nothing else, so it may run beside the collector, which enters in its ledger what of them
+fills a hole. A run that is cut off goes on where it was: what is in raw already is not fetched again, and days that
+were had whole are noted in `state/backfill`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from crypto_lake.completeness import archive, heal
+from crypto_lake.completeness.archive import ArchiveError, Archives
+from crypto_lake.completeness.heal import Road
+from crypto_lake.completeness.heal_files import Origin, write_healed
+from crypto_lake.completeness.heal_rest import (
+    FailedError,
+    MustWaitError,
+    PastRest,
+    RefusedError,
+    Reply,
+    RoadClosedError,
+)
+from crypto_lake.completeness.held import around, held_ids, next_missing
+from crypto_lake.exchanges import Exchange, PastRow
+from crypto_lake.lake import records
+from crypto_lake.lake.layout import Layout
+from crypto_lake.model.clock import Clock
+from crypto_lake.model.intervals import Interval, IntervalSet
+from crypto_lake.model.market import US_PER_SECOND
+
+log = logging.getLogger(__name__)
+
+Source = Literal["auto", "archive", "rest"]
+_HOUR_US: Final = 3600 * US_PER_SECOND
+_DAY_US: Final = 24 * _HOUR_US
+_FILE_ROWS: Final = 50_000  # of one file; they are held in memory until it is written (some 15 MB)
+_TRIES: Final = 6
+_SLICE_SECONDS: Final = 1.0  # of reading an archive, between two words of progress
+
+
+class BackfillError(Exception):
+    """A day that can't be had; the text says why, and what to do."""
+
+
+class DayRecord(msgspec.Struct, frozen=True):
+    """A day, and what came of it. `trades`: of the day that raw holds now; `missing`: ids between them that it does not.
+
+    source: `archive`, `historicalTrades` or `aggTrades`; "" where there was nothing to fetch. `whole`: the day was over,
+    and all of it was had, trade by trade. `ended_ns`: real time.
+    """
+
+    day: str
+    source: str
+    trades: int
+    fetched: int
+    files: int
+    first_id: int | None
+    last_id: int | None
+    missing: int
+    whole: bool
+    sha256: str = ""
+    ended_ns: int = 0
+
+
+_decode_record = msgspec.json.Decoder(DayRecord).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """`bytes`: of an archive, as it came over the network. `doing`: what it does, for a person."""
+
+    symbol: str
+    day: str
+    doing: str
+    rows: int
+    fetched: int
+    bytes: int
+
+
+@dataclass
+class _Day:
+    """A day being filled: what is had of it, and what waits to be written."""
+
+    symbol: str
+    day: str
+    held: IntervalSet
+    ids: IntervalSet
+    rows: int = 0
+    fetched: int = 0
+    files: int = 0
+    bytes: int = 0
+
+    @property
+    def start_us(self) -> int:
+        return _start_us(self.day)
+
+    @property
+    def end_us(self) -> int:
+        return self.start_us + _DAY_US
+
+
+class Backfill:
+    """Days of symbols, one after the other. Made inside a running event loop, for the holder of the lock `backfill`."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        exchange: Exchange,
+        clock: Clock,
+        rest: PastRest,
+        roads: Sequence[Road],
+        archives: Archives,
+        connection: str,
+        *,
+        source: Source = "auto",
+        progress: Callable[[Progress], None] = lambda _: None,
+    ) -> None:
+        self._layout, self._exchange, self._clock = layout, exchange, clock
+        self._rest, self._roads, self._archives = rest, list(roads), archives
+        self._connection = connection
+        self._source: Source = source
+        self._progress = progress
+
+    def done(self, symbol: str) -> dict[str, DayRecord]:
+        """What is noted of days that were had whole."""
+        found = records.read_lines(self._record_path(symbol), _decode_record)
+        return {record.day: record for record in found if record.whole}
+
+    async def fill(self, symbol: str, day: str) -> DayRecord:
+        """Fetch what raw does not hold of the day. Raises BackfillError, and OSError where it can't be written."""
+        held = await asyncio.to_thread(held_ids, self._layout, self._exchange, symbol, around(day))
+        work = _Day(symbol, day, held, IntervalSet())
+        over = self._clock.now_ns() // 1000 >= work.end_us
+        source, sha256 = "", ""
+        if self._source != "rest" and over:
+            sha256 = await self._from_archive(work)
+            source = "archive" if sha256 else ""
+        if self._source != "archive" and (not source or work.ids.holes()):
+            source = await self._from_rest(work) or source
+        elif not source:
+            raise BackfillError(
+                f"there is no archive of {symbol} for {day}: the exchange publishes a day's on the next. "
+                "--source rest asks for single trades"
+            )
+        missing = sum(len(hole) for hole in work.ids.holes())
+        record = DayRecord(
+            day=day,
+            source=source,
+            trades=work.ids.count(),
+            fetched=work.fetched,
+            files=work.files,
+            first_id=work.ids.first,
+            last_id=work.ids.last,
+            missing=missing,
+            whole=over and not missing and source != self._exchange.past.aggregates.source,
+            sha256=sha256,
+            ended_ns=time.time_ns(),
+        )
+        await asyncio.to_thread(records.append_lines, self._layout, self._record_path(symbol), [record])
+        return record
+
+    def _record_path(self, symbol: str) -> Path:
+        return self._layout.state / "backfill" / self._exchange.name / f"{symbol}.jsonl"
+
+    # An archive
+
+    async def _from_archive(self, work: _Day) -> str:
+        """The archive's sha256, "" where there is none."""
+
+        def told(size: int) -> None:
+            work.bytes += size
+
+        self._archives.on_bytes = told
+        self._tell(work, "archive")
+        try:
+            fetched = await self._archives.fetch(work.symbol, work.day)
+            if fetched is None:
+                return ""
+            try:
+                await asyncio.to_thread(self._read_archive, work, fetched.path)
+            finally:
+                fetched.path.unlink(missing_ok=True)
+            return fetched.sha256
+        except ArchiveError as error:
+            if self._source == "archive":
+                raise BackfillError(str(error)) from None
+            log.warning("%s; single trades are asked for instead", error)
+            return ""
+
+    def _read_archive(self, work: _Day, path: Path) -> None:
+        """In a thread: nothing else of this process waits for it."""
+        keeper = _Keeper(self, work, "archive")
+        told_at = time.monotonic()
+        for row in archive.rows(path, self._exchange.past):
+            if not work.start_us - _HOUR_US <= row.time_us < work.end_us + _HOUR_US:
+                raise ArchiveError(
+                    f"{path.name} holds trade {row.first_id} of another day ({row.time_us} us)"
+                )
+            keeper.take(row)
+            if not work.rows % 1000 and time.monotonic() - told_at >= _SLICE_SECONDS:
+                told_at = time.monotonic()
+                self._tell(work, "archive")
+        keeper.flush()
+
+    # REST
+
+    async def _from_rest(self, work: _Day) -> str:
+        """Every trade of the day that is not held. Returns the call that brought some, "" where none did."""
+        used = ""
+        keeper: _Keeper | None = None
+        async for road, rows in self._pages(work):
+            if keeper is None or keeper.source != road.call.source:
+                if keeper is not None:
+                    await asyncio.to_thread(keeper.flush)
+                keeper = _Keeper(self, work, road.call.source)
+            for row in rows:
+                keeper.take(row)
+            if keeper.full:
+                await asyncio.to_thread(keeper.flush)
+            if keeper.took:
+                used = road.call.source
+            self._tell(work, road.call.source)
+        if keeper is not None:
+            await asyncio.to_thread(keeper.flush)
+        return used
+
+    async def _pages(self, work: _Day) -> AsyncIterator[tuple[Road, list[PastRow]]]:
+        first = await self._first_between(work, work.start_us, work.end_us)
+        if first is None:
+            return
+        # Where the next day begins; None: it has not begun, or nothing was traded in it yet.
+        after = await self._first_between(work, work.end_us, work.end_us + _DAY_US)
+        at, key = first.first_id, first.key
+        while after is None or at < after.first_id:
+            at = next_missing(work.held, at)
+            if after is not None and at >= after.first_id:
+                break
+            road, reply = await self._ask(work, at, key)
+            rows = [row for row in reply.rows if row.last_id >= at]
+            inside = [row for row in rows if work.start_us <= row.time_us < work.end_us]
+            if inside:
+                yield road, inside
+            if not rows or len(inside) < len(rows):
+                break
+            at, key = rows[-1].last_id + 1, rows[-1].key
+        self._note_held(work, first.first_id, after.first_id - 1 if after is not None else work.held.last)
+
+    def _note_held(self, work: _Day, first: int, last: int | None) -> None:
+        """What raw held of the day before, from its first trade to its last."""
+        if last is not None and last >= first:
+            for part in work.held.shared_with(Interval(first, last)):
+                work.ids.add_interval(part.first, part.last)
+
+    async def _first_between(self, work: _Day, start_us: int, end_us: int) -> PastRow | None:
+        """The first trade then, or the aggregate that holds it: asked for by time, which aggregates alone allow."""
+        past = self._exchange.past
+        query = past.aggregates_query(work.symbol, start_us, end_us - 1, 1)
+        aggregates = past.aggregates.source
+        _, reply = await self._asked(
+            work, lambda: [road for road in self._roads if road.call.source == aggregates], lambda _: query
+        )
+        inside = [row for row in reply.rows if start_us <= row.time_us < end_us]
+        return inside[0] if inside else None
+
+    async def _ask(self, work: _Day, at: int, key: int) -> tuple[Road, Reply]:
+        past = self._exchange.past
+
+        def query(road: Road) -> dict[str, str]:
+            if road.call.source == past.trades.source:
+                return past.trades_query(work.symbol, at, road.call.rows)
+            return past.aggregates_next(work.symbol, key, road.call.rows)
+
+        return await self._asked(work, lambda: self._roads, query)
+
+    async def _asked(
+        self, work: _Day, roads: Callable[[], Sequence[Road]], query: Callable[[Road], dict[str, str]]
+    ) -> tuple[Road, Reply]:
+        failures = 0
+        while True:
+            ways = roads()
+            if not ways:
+                raise BackfillError("no host that is known serves past trades to this address")
+            road = ways[0]
+            try:
+                return road, await self._rest.ask(road, query(road))
+            except MustWaitError as error:
+                if error.seconds == float("inf"):
+                    raise BackfillError(f"{error}; raise collector.weight_per_minute") from None
+                self._tell(work, f"waiting {error.seconds:.0f} s: {error}")
+                await asyncio.sleep(min(error.seconds, 5.0))
+            except RoadClosedError as error:
+                log.warning("%s", error)
+                self._roads = [left for left in self._roads if left != road]
+                if len(ways) == 1:
+                    raise BackfillError(str(error)) from None
+            except RefusedError as error:
+                raise BackfillError(str(error)) from None
+            except FailedError as error:
+                failures += 1
+                if failures == _TRIES:
+                    raise BackfillError(f"{error}; the same command goes on where this one ends") from None
+                await asyncio.sleep(heal.pause_seconds(min(failures, 2)))
+
+    # Both
+
+    def write(self, work: _Day, source: str, rows: Sequence[PastRow]) -> None:
+        """In a thread. Raises OSError."""
+        origin = Origin(self._connection, source, self._clock.now_ns())
+        for hour, of_hour in heal.by_hour(rows):
+            ids = Interval(of_hour[0].first_id, of_hour[-1].last_id)
+            write_healed(self._layout, self._exchange.name, work.symbol, hour, of_hour, ids, origin)
+            work.files += 1
+
+    def _tell(self, work: _Day, doing: str) -> None:
+        self._progress(Progress(work.symbol, work.day, doing, work.rows, work.fetched, work.bytes))
+
+
+class _Keeper:
+    """Takes rows in any order and any copies, and writes those that are not held, in files of bounded size."""
+
+    def __init__(self, backfill: Backfill, work: _Day, source: str) -> None:
+        self.source = source
+        self.took = False
+        self._backfill, self._work = backfill, work
+        self._rows: list[PastRow] = []
+
+    @property
+    def full(self) -> bool:
+        return len(self._rows) >= _FILE_ROWS
+
+    def take(self, row: PastRow) -> None:
+        work = self._work
+        work.rows += 1
+        if row.first_id == row.last_id:
+            known = row.first_id in work.held
+        else:
+            known = not work.held.missing(Interval(row.first_id, row.last_id))
+        work.ids.add_interval(row.first_id, row.last_id)
+        if known:
+            return
+        work.held.add_interval(row.first_id, row.last_id)
+        work.fetched += row.last_id - row.first_id + 1
+        self.took = True
+        self._rows.append(row)
+        if self.source == "archive" and self.full:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._rows:
+            rows, self._rows = sorted(self._rows, key=lambda row: row.first_id), []
+            self._backfill.write(self._work, self.source, rows)
+
+
+def days_of(first: str, last: str) -> Iterator[str]:
+    """Every day from the first to the last, both included."""
+    for day in range(_start_us(first), _start_us(last) + 1, _DAY_US):
+        yield datetime.fromtimestamp(day // US_PER_SECOND, UTC).strftime("%Y-%m-%d")
+
+
+def _start_us(day: str) -> int:
+    return int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()) * US_PER_SECOND

@@ -1,0 +1,269 @@
+"""Holds bars against the exchange's own klines and writes a verdict for each second.
+
+An hour whose bars are the same as when they were last held against them is not asked for again. What differs is
+explained anew each time, for the ledger may have learned more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Final, Protocol
+
+import polars as pl
+
+from crypto_lake.bars.day_file import read_day
+from crypto_lake.bars.rows import BAR_SCHEMA, HOUR_SECONDS
+from crypto_lake.completeness import klines, ledger, verdict, verdict_table
+from crypto_lake.completeness.asking import AskError
+from crypto_lake.completeness.verdict import Counted, Explained, Verdict, differences_of
+from crypto_lake.completeness.verdict_table import CheckedHour
+from crypto_lake.lake import locks
+from crypto_lake.lake.layout import Layout
+from crypto_lake.model.clock import Clock, Hour
+from crypto_lake.model.market import NS_PER_SECOND, US_PER_SECOND
+from crypto_lake.upkeep.check_report import SCHEMA, CheckReport, DayCheck, Unlike
+
+_log = logging.getLogger(__name__)
+
+SETTLED_SECONDS: Final = 60  # so old must a second be: the exchange's kline is final, and our bar is made
+RECENT_DAYS: Final = 8  # that are looked at where none is named; more than raw is kept by default
+_ROWS: Final = 1000
+_TRIES: Final = 3
+_RETRY_SECONDS: Final = 1.0  # between two tries of a request that failed
+_UNLIKE_TOLD: Final = 20
+
+
+class Klines(Protocol):
+    """As completeness.asking has it."""
+
+    requests: int
+    weight: int
+
+    async def klines(self, symbol: str, start_us: int, end_us: int) -> list[klines.KlineRow]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    symbol: str
+    day: str
+    days_done: int
+    days: int
+
+
+class _StoppedError(Exception):
+    """Nothing more is asked in this run; the text says why."""
+
+
+async def check(
+    layout: Layout,
+    exchange: str,
+    asker: Klines,
+    *,
+    clock: Clock,
+    symbols: Sequence[str] | None = None,
+    days: Sequence[str] | None = None,
+    again: bool = False,
+    patience_seconds: float = 120.0,
+    retry_seconds: float = _RETRY_SECONDS,
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> CheckReport:
+    """Verdicts of all bars of the last eight days, or of those named; `again`: whether or not they stand already.
+
+    patience_seconds: for all waits together that the account of weight asks for. Raises LockHeldError where another run
+    is at it.
+    """
+    started, weight, requests = time.monotonic(), asker.weight, asker.requests
+    now_ns = clock.now_ns()
+    with locks.hold(layout.locks, "check"):
+        work = _Check(layout, exchange, asker, now_ns, again, patience_seconds, retry_seconds)
+        chosen = [
+            (symbol, day)
+            for symbol in (symbols if symbols is not None else layout.bar_symbols(exchange))
+            for day in _days(layout, exchange, symbol, days, now_ns)
+        ]
+        made: list[DayCheck] = []
+        failed: dict[str, str] = {}
+        for done, (symbol, day) in enumerate(chosen):
+            progress(Progress(symbol, day, done, len(chosen)))
+            try:
+                if (found := await work.day(symbol, day)) is not None:
+                    made.append(found)
+            except (OSError, ledger.BrokenLedgerError) as error:  # told, and the others go on
+                _log.error("%s of %s could not be checked: %s", symbol, day, error)
+                failed[f"{symbol} {day}"] = str(error)
+    return CheckReport(
+        schema=SCHEMA,
+        exchange=exchange,
+        seconds=round(time.monotonic() - started, 3),
+        requests=asker.requests - requests,
+        weight=asker.weight - weight,
+        days=made,
+        failed=failed,
+        problem=work.problem,
+    )
+
+
+def _days(layout: Layout, exchange: str, symbol: str, days: Sequence[str] | None, now_ns: int) -> list[str]:
+    if days is not None:
+        return sorted(set(days))
+    oldest = Hour.of_ns(max(0, now_ns - RECENT_DAYS * 24 * HOUR_SECONDS * NS_PER_SECOND)).day
+    found = layout.days_with_bars(exchange, symbol)
+    if not found or found[-1] < oldest:
+        return []
+    # A day between them of which there are no bars at all is judged, too.
+    at, last = date.fromisoformat(max(oldest, found[0])), date.fromisoformat(found[-1])
+    return [(at + timedelta(days=n)).isoformat() for n in range((last - at).days + 1)]
+
+
+class _Check:
+    """One run."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        exchange: str,
+        asker: Klines,
+        now_ns: int,
+        again: bool,
+        patience_seconds: float,
+        retry_seconds: float,
+    ) -> None:
+        self._layout, self._exchange, self._asker = layout, exchange, asker
+        self._settled = now_ns // NS_PER_SECOND - SETTLED_SECONDS
+        self._again = again
+        self._patience_seconds = patience_seconds
+        self._retry_seconds = retry_seconds
+        self.problem = ""
+
+    async def day(self, symbol: str, day: str) -> DayCheck | None:
+        """None where there is nothing to judge yet."""
+        read = read_day(self._layout, self._exchange, symbol, day)
+        bars, digests = read if read is not None else (pl.DataFrame(schema=BAR_SCHEMA), {})
+        span, last_second = self._span(symbol, day, bars)
+        if span[0] >= span[1]:
+            return None
+        path = self._layout.verdicts(self._exchange, symbol, day)
+        before = None if self._again else verdict_table.read(path)
+        known = verdict.known(ledger.read(self._layout.ledger(self._exchange, symbol)).lines, last_second)
+        hours: dict[int, CheckedHour] = {}
+        parts: list[pl.DataFrame] = []
+        asked = 0
+        for hour in range(span[0] // HOUR_SECONDS, -(-span[1] // HOUR_SECONDS)):
+            since, until = max(span[0], hour * HOUR_SECONDS), min(span[1], (hour + 1) * HOUR_SECONDS)
+            wanted = CheckedHour(digests.get(hour, ""), since, until)
+            if before is not None and before[1].get(hour) == wanted:
+                parts.append(_hour_of(before[0], hour))
+                hours[hour] = wanted
+                continue
+            theirs, answered = await self._klines(symbol, since, until)
+            parts.append(verdict.judge(bars, klines.table(theirs), answered, (since, until), known))
+            asked += sum(end - start for start, end in answered)
+            if answered == [(since, until)]:
+                hours[hour] = wanted
+        rows = verdict.explain(pl.concat(parts), known).sort("window_start")
+        rows = rows.with_columns(pl.lit(self._exchange).alias("exchange"), pl.lit(symbol).alias("symbol"))
+        if before is None or before[1] != hours or not before[0].equals(rows):
+            verdict_table.write(path, rows, hours)
+        complete = (
+            span[1] == _day_end(day) and len(hours) == -(-span[1] // HOUR_SECONDS) - span[0] // HOUR_SECONDS
+        )
+        return _told(self._exchange, symbol, day, rows, asked, finished=complete)
+
+    def _span(self, symbol: str, day: str, bars: pl.DataFrame) -> tuple[tuple[int, int], int | None]:
+        """Seconds of the day to judge (end excluded): between the symbol's first bar and its last; and the last's second
+        where it is in this day."""
+        days = self._layout.days_with_bars(self._exchange, symbol)
+        start, end, last_second = _day_start(day), _day_end(day), None
+        if not days or not days[0] <= day <= days[-1]:
+            return (end, end), None
+        seconds = bars["window_start"].dt.epoch("s")
+        if day == days[0] and len(seconds):
+            start = seconds[0]
+        if day == days[-1] and len(seconds):
+            last_second = seconds[-1]
+            end = seconds[-1] + 1
+        return (start, min(end, self._settled)), last_second
+
+    async def _klines(
+        self, symbol: str, since: int, until: int
+    ) -> tuple[list[klines.KlineRow], list[tuple[int, int]]]:
+        """The exchange's klines of these seconds, and the spans of them for which it answered, joined."""
+        found: list[klines.KlineRow] = []
+        answered: list[tuple[int, int]] = []
+        for start in range(since, until, _ROWS):
+            end = min(start + _ROWS, until)
+            try:
+                found += await self._ask(symbol, start, end)
+            except _StoppedError:
+                continue
+            joined = answered.pop()[0] if answered and answered[-1][1] == start else start
+            answered.append((joined, end))
+        return found, answered
+
+    async def _ask(self, symbol: str, start: int, end: int) -> list[klines.KlineRow]:
+        """Raises _StoppedError where it can't be had in this run."""
+        for attempt in range(1, _TRIES + 1):
+            if self.problem:
+                raise _StoppedError(self.problem)
+            try:
+                return await self._asker.klines(symbol, start * US_PER_SECOND, end * US_PER_SECOND)
+            except AskError as error:
+                wait = error.wait_seconds or self._retry_seconds
+                if (attempt == _TRIES and not error.wait_seconds) or wait > self._patience_seconds:
+                    self.problem = str(error)
+                    break
+                self._patience_seconds -= wait
+                await asyncio.sleep(wait)
+        self.problem = self.problem or f"klines of {symbol} could not be had in {_TRIES} tries"
+        raise _StoppedError(self.problem)
+
+
+def _day_start(day: str) -> int:
+    return Hour(day, 0).start_ns // NS_PER_SECOND
+
+
+def _day_end(day: str) -> int:
+    return _day_start(day) + 24 * HOUR_SECONDS
+
+
+def _hour_of(rows: pl.DataFrame, hour: int) -> pl.DataFrame:
+    second = pl.col("window_start").dt.epoch("us") // US_PER_SECOND
+    return rows.filter((second >= hour * HOUR_SECONDS) & (second < (hour + 1) * HOUR_SECONDS))
+
+
+def _told(
+    exchange: str, symbol: str, day: str, rows: pl.DataFrame, asked: int, *, finished: bool
+) -> DayCheck:
+    counted = Counted(rows)
+    unexplained = rows.filter(
+        (pl.col("verdict") == Verdict.MISMATCH.value) & (pl.col("explained") == Explained.NOT.value)
+    )
+    return DayCheck(
+        exchange=exchange,
+        symbol=symbol,
+        day=day,
+        seconds=rows.height,
+        verified=counted.verified,
+        mismatched=counted.mismatched,
+        unverifiable=counted.unverifiable,
+        unexplained=counted.unexplained,
+        explained=counted.explained,
+        asked=asked,
+        finished=finished,
+        unlike=[_unlike(row) for row in unexplained.head(_UNLIKE_TOLD).iter_rows(named=True)],
+    )
+
+
+def _unlike(row: dict[str, object]) -> Unlike:
+    at = row["window_start"]
+    assert isinstance(at, datetime)
+    return Unlike(
+        second=at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        reason=str(row["reason"]),
+        fields=differences_of(row),
+    )

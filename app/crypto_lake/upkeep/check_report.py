@@ -1,0 +1,67 @@
+"""What a check of bars found. Fields are added under the same `schema`, none is renamed or taken away."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+SCHEMA = 1
+
+
+class Unlike(msgspec.Struct, frozen=True):
+    """A second that differs and that the ledger does not explain. fields: those that differ, with ours minus theirs."""
+
+    second: str  # UTC, ISO 8601
+    reason: str
+    fields: dict[str, str]
+
+
+class DayCheck(msgspec.Struct, frozen=True):
+    """A day of a symbol. seconds: that are judged. explained: mismatches by what explains them. asked: seconds that the
+    exchange was asked for now; the others stand from an earlier run. finished: nothing of it will be asked again unless
+    its bars change.
+    """
+
+    exchange: str
+    symbol: str
+    day: str
+    seconds: int
+    verified: int
+    mismatched: int
+    unverifiable: int
+    unexplained: int
+    explained: dict[str, int]
+    asked: int
+    finished: bool
+    unlike: list[Unlike]  # the first of those that nothing explains
+
+
+class CheckReport(msgspec.Struct, frozen=True):
+    """problem: why the exchange was not asked for all, "" where it was."""
+
+    schema: int
+    exchange: str
+    seconds: float
+    requests: int
+    weight: int
+    days: list[DayCheck]
+    failed: dict[str, str]  # symbol and day -> why it could not be checked
+    problem: str = ""
+
+    @property
+    def unexplained(self) -> int:
+        return sum(day.unexplained for day in self.days)
+
+
+def figures(reports: Sequence[CheckReport]) -> dict[str, int]:
+    """For the task's report: what status and alerts go by."""
+    days = [day for report in reports for day in report.days]
+    return {
+        "days": len(days),
+        "bars_verified": sum(day.verified for day in days),
+        "bars_mismatched": sum(day.mismatched for day in days),
+        "bars_unexplained": sum(day.unexplained for day in days),
+        "bars_unverifiable": sum(day.unverifiable for day in days),
+        "weight": sum(report.weight for report in reports),
+    }
