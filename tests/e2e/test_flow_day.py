@@ -103,6 +103,13 @@ def test_the_status_tells_of_it(flow: Flow, published: dict[str, Any]) -> None:
     )
     assert status["gapsOpen"] == 0
     assert status["lastVerifiedUpload"]
+    # What a publish job's last words told, of which the pod is gone after a while.
+    cluster.wait(
+        "the last published day",
+        lambda: cluster.need("CryptoLake", LAKE)["status"].get("lastPublishedDay") == DAY,
+        120,
+        2,
+    )
 
 
 def test_cleanup_deletes_only_what_the_bucket_is_proven_to_have(

@@ -1,0 +1,210 @@
+"""The page: controls, and below them a picture that is read anew with each refresh."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import streamlit as st
+
+from crypto_lake.access.errors import LakeError
+from crypto_lake.access.lake import Lake
+from crypto_lake.access.times import Span, as_seconds
+from crypto_lake.dashboard import choice, reading, status
+from crypto_lake.dashboard.choice import AUTO, OWN_RANGE, Freshness
+from crypto_lake.dashboard.figure import figure_of
+from crypto_lake.dashboard.series import Series
+from crypto_lake.dashboard.serve import Settings
+from crypto_lake.dashboard.words import figures_of, known_words, numbers_of
+
+_STYLE: Final = """<style>
+.block-container {padding: 1.2rem 1rem 2rem; max-width: 1500px}
+[data-testid="stMetricValue"] {font-size: 1.1rem}
+[data-testid="stMetricLabel"] {opacity: .75}
+</style>"""
+_CHART: Final[dict[str, Any]] = {
+    "displaylogo": False,
+    "displayModeBar": "hover",
+    "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"],
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the controls say. `span`: the two times, where the range is one's own."""
+
+    symbols: tuple[str, ...]
+    range_name: str
+    span: Span | None
+    every: str
+
+
+@st.cache_resource(show_spinner=False, max_entries=4)
+def _lake(where: str, exchange: str | None) -> Lake:
+    """One for all visitors: it may be used from several threads."""
+    return Lake(where, exchange=exchange)
+
+
+def show(settings: Settings) -> None:
+    st.set_page_config(page_title="crypto-lake", page_icon="🌊", layout="wide")
+    st.html(_STYLE)
+    try:
+        lake = _lake(settings.where, settings.exchange)
+        symbols = lake.symbols()
+        exchange = lake.exchange if symbols else ""
+    except LakeError as error:
+        st.error(str(error))
+        return
+    st.markdown(f"#### crypto-lake · {exchange or 'no bars yet'}")
+    if not symbols:
+        st.info(
+            f"{settings.where} has no bars yet; `crypto-lake transform` makes them of what was collected."
+        )
+    asked, refresh = _controls(symbols)
+    every = None if refresh == choice.REFRESHES[0] else as_seconds(refresh)
+    if asked is not None:
+        st.fragment(_picture, run_every=every)(settings, lake, asked)
+
+
+def _controls(symbols: Sequence[str]) -> tuple[Asked | None, str]:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        chosen = st.multiselect(
+            "Symbols",
+            symbols,
+            default=list(symbols[:1]),
+            max_selections=choice.MOST_SYMBOLS,
+            key="symbols",
+            bind="query-params",
+            width=300,
+        )
+        range_name = st.selectbox(
+            "Range", [*choice.RANGES, OWN_RANGE], index=2, key="range", bind="query-params", width=110
+        )
+        every = st.selectbox("Bars", [AUTO, *choice.INTERVALS], key="every", bind="query-params", width=90)
+        refresh = st.selectbox(
+            "Refresh", choice.REFRESHES, index=2, key="refresh", bind="query-params", width=90
+        )
+    span: Span | None = None
+    if range_name == OWN_RANGE:
+        with st.container(horizontal=True):
+            start = st.text_input(
+                "From (UTC)", key="from", placeholder="2024-08-08T13:00", bind="query-params", width=220
+            )
+            end = st.text_input(
+                "To (UTC), excluded", key="to", placeholder="2024-08-09", bind="query-params", width=220
+            )
+        try:
+            span = choice.own_range(start, end)
+        except LakeError as error:
+            st.warning(str(error))
+            return None, refresh
+    if not chosen:
+        if symbols:
+            st.info("Choose a symbol.")
+        return None, refresh
+    return Asked(tuple(chosen), range_name, span, every), refresh
+
+
+def _picture(settings: Settings, lake: Lake, asked: Asked) -> None:
+    try:
+        _read_and_draw(settings, lake, asked)
+    except LakeError as error:
+        st.error(str(error))
+
+
+def _read_and_draw(settings: Settings, lake: Lake, asked: Asked) -> None:
+    own = status.own_url(settings.where)
+    answers = status.ask(settings.statuses or ((own,) if own else ()))
+    live = status.together(answers, asked.symbols)
+    until = reading.known_until(lake, asked.symbols)
+    now = live.now or datetime.now(UTC)
+    if asked.span is not None and asked.span.start is not None and asked.span.end is not None:
+        chosen = choice.choose((asked.span.end - asked.span.start).total_seconds(), asked.every)
+        window = choice.window_of(asked.span, chosen.seconds)
+    else:
+        length = as_seconds(asked.range_name)
+        chosen = choice.choose(length, asked.every)
+        known = [at for at in until.values() if at is not None]
+        window = choice.latest_window(length, chosen.seconds, max(known, default=now), now)
+    picture = reading.read(lake, asked.symbols, window, chosen.seconds, until)
+
+    stale_seconds = settings.stale_seconds or (
+        choice.STALE_SECONDS_IN_A_BUCKET if settings.where.startswith("gs://") else choice.STALE_SECONDS
+    )
+    fresh = choice.freshness(until, now, stale_seconds)
+    stale = choice.stale_words(fresh)
+    if stale:
+        st.warning(f"**Stale.** {stale}", icon="⏳")
+    if chosen.told:
+        st.info(chosen.told)
+    for one, its in zip(picture.series, fresh, strict=True):
+        _symbol(one, its)
+    _below(settings, picture, live, asked)
+    st.caption(
+        f"{window.start:%Y-%m-%d %H:%M:%S} to {window.end:%Y-%m-%d %H:%M:%S} UTC, bars of {chosen.name}; "
+        f"read {datetime.now(UTC):%H:%M:%S} UTC"
+    )
+
+
+def _symbol(series: Series, fresh: Freshness) -> None:
+    st.markdown(f"**{series.symbol}** · {known_words(series, fresh)}")
+    _metrics(numbers_of(series))
+    st.plotly_chart(figure_of(series), key=f"chart-{series.symbol}", config=_CHART, theme="streamlit")
+
+
+def _metrics(pairs: Sequence[tuple[str, str, str]]) -> None:
+    with st.container(horizontal=True, gap="xsmall"):
+        for label, value, text in pairs:
+            st.metric(label, value, help=text or None, width=112)
+
+
+def _below(settings: Settings, picture: reading.Picture, live: status.Live, asked: Asked) -> None:
+    st.markdown("**Data quality**")
+    _metrics(figures_of(picture.series, live))
+    if not live.asked:
+        st.caption(
+            "No collector is asked: latency, lag and disk are not known. Name one by `--status http://host:9464/status`."
+        )
+    for problem in live.problems:
+        st.warning(problem)
+    _gaps(picture)
+    st.download_button(
+        "CSV of what is shown",
+        reading.csv_of(picture),
+        file_name=reading.csv_name(picture, asked.symbols),
+        mime="text/csv",
+        on_click="ignore",
+        icon=":material/download:",
+        disabled=picture.bars.is_empty(),
+    )
+    with st.expander("The same from a shell"):
+        st.code(
+            reading.command_for(picture, asked.symbols, settings.where, settings.exchange),
+            language="shell",
+            wrap_lines=True,
+        )
+
+
+def _gaps(picture: reading.Picture) -> None:
+    gaps = picture.gaps
+    if gaps.is_empty():
+        if picture.gaps_whole:
+            st.caption("No gap between two seconds that are there.")
+    else:
+        shown = gaps.select("symbol", "gap_start", "gap_end", "missing_seconds", "missing_trades")
+        at = st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss", timezone="UTC")
+        st.dataframe(
+            shown,
+            hide_index=True,
+            height=min(260, 38 + 35 * shown.height),
+            column_config={
+                "gap_start": at,
+                "gap_end": at,
+                "missing_seconds": "seconds",
+                "missing_trades": "trades",
+            },
+        )
+    if not picture.gaps_whole:
+        st.caption("There are more gaps than are listed: choose a shorter range.")

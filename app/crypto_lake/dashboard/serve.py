@@ -1,0 +1,98 @@
+"""The dashboard's server: Streamlit in this process, with settings that leave nothing to it that we would not want."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+PORT: Final = 8501
+HEALTH: Final = "/_stcore/health"
+"""Answers 200 while the server runs."""
+# Where no home can be told: Streamlit looks there for settings, and finds none.
+_NO_HOME: Final = "/nonexistent"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the page is told. `statuses`: addresses of collectors' /status; none: by the data directory.
+
+    `stale_seconds`: 0: by the kind of lake.
+    """
+
+    where: str
+    exchange: str | None = None
+    statuses: tuple[str, ...] = ()
+    stale_seconds: float = 0.0
+
+
+def options(listen: str, port: int, *, opens_browser: bool) -> dict[str, Any]:
+    """Streamlit's settings. Nothing is sent to anyone, nothing is watched or written, no file but the page is served."""
+    return {
+        "server.address": listen,
+        "server.port": port,
+        "server.headless": not opens_browser,
+        "server.showEmailPrompt": False,
+        "server.fileWatcherType": "none",
+        "server.runOnSave": False,
+        "server.enableStaticServing": False,
+        "server.enableCORS": True,
+        "server.enableXsrfProtection": True,
+        "browser.gatherUsageStats": False,
+        "browser.serverAddress": "localhost" if listen in ("0.0.0.0", "::") else listen,  # noqa: S104  a comparison
+        "client.toolbarMode": "minimal",
+        "client.showErrorDetails": "none",
+        "global.developmentMode": False,
+        "server.enableAgentApi": False,
+        "logger.hideWelcomeMessage": True,
+        "logger.level": "warning",
+    }
+
+
+def arguments_of(settings: Settings) -> list[str]:
+    """The settings as the page's arguments; `settings_of` reads them back."""
+    return [
+        settings.where,
+        settings.exchange or "",
+        str(settings.stale_seconds),
+        *settings.statuses,
+    ]
+
+
+def settings_of(arguments: list[str]) -> Settings:
+    where, exchange, stale_seconds, *statuses = arguments
+    return Settings(where, exchange or None, tuple(statuses), float(stale_seconds))
+
+
+def home_of(environment: Mapping[str, str]) -> str | None:
+    """What to set HOME to, so that asking for it fails nowhere; None: it can be told."""
+    if environment.get("HOME"):
+        return None
+    try:
+        Path.home()
+    except RuntimeError:
+        return _NO_HOME
+    return None
+
+
+def serve(settings: Settings, listen: str, port: int, *, opens_browser: bool) -> None:
+    """Until SIGTERM or Ctrl-C. ModuleNotFoundError where the extra is not installed."""
+    home = home_of(os.environ)
+    if home is not None:
+        os.environ["HOME"] = home
+    # What the first visitor would wait for.
+    import plotly.graph_objects  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    from streamlit.web import bootstrap
+
+    import crypto_lake.dashboard.page
+
+    page = Path(crypto_lake.dashboard.page.__file__).with_name("script.py")
+    flags = options(listen, port, opens_browser=opens_browser)
+    bootstrap.load_config_options(flags)
+    sys.argv = [str(page)]
+    with redirect_stdout(sys.stderr):  # Streamlit says there that it stops
+        bootstrap.run(str(page), False, arguments_of(settings), flags)
