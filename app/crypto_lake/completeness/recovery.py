@@ -26,10 +26,11 @@ from crypto_lake.lake.layout import Layout, RawFile
 from crypto_lake.lake.quarantine import Quarantine
 from crypto_lake.lake.raw_manifests import sealed_into
 from crypto_lake.model.clock import Hour
-from crypto_lake.model.market import Stream
+from crypto_lake.model.market import NS_PER_SECOND, Stream
 
 log = logging.getLogger(__name__)
 
+_DAY_NS = 24 * 3600 * NS_PER_SECOND
 _DAYS_KEPT = 3  # in a checkpoint; a clock is not set back by more
 
 
@@ -186,16 +187,24 @@ def _load_checkpoint(path: Path, lines: int) -> Checkpoint | None:
 class _Start:
     """Which raw has not gone through the fold: sealed hours from `hour` on, parts after those of `through`, and `left`.
 
-    Of a day that `through` does not name, parts from `hour` on.
+    Of a day that `through` does not name, parts from `hour` on; where there is no checkpoint, all parts from the day
+    before: the clock may have been set back to an earlier hour since the ledger's last line.
     """
 
     hour: Hour
     through: dict[str, int]
     left: frozenset[tuple[str, int]] = frozenset()
 
+    @property
+    def day(self) -> str:
+        """The first from which anything is read, beside those of `through`."""
+        return self.hour.day if self.through else Hour.of_ns(self.hour.start_ns - _DAY_NS).day
+
     def follows(self, file: RawFile) -> bool:
         if file.kind == "part" and file.hour.day in self.through:
             return file.number > self.through[file.hour.day] or (file.hour.day, file.number) in self.left
+        if file.kind == "part" and not self.through:
+            return file.hour.day >= self.day
         return file.hour >= self.hour
 
 
@@ -219,7 +228,7 @@ def _files_from(layout: Layout, exchange: str, symbol: str, start: _Start | None
     files = [
         file
         for day in layout.raw_days(exchange, symbol)
-        if start is None or day >= start.hour.day or day in start.through
+        if start is None or day >= start.day or day in start.through
         for file in layout.raw_files(exchange, symbol, day)
         if file.kind != "healed" and not file.is_open and (start is None or start.follows(file))
     ]
