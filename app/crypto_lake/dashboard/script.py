@@ -5,4 +5,5 @@ import sys
 from crypto_lake.dashboard.page import show
 from crypto_lake.dashboard.serve import settings_of
 
-show(settings_of(sys.argv[1:]))
+if __name__ == "__main__":
+    show(settings_of(sys.argv[1:]))

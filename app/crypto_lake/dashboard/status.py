@@ -65,6 +65,10 @@ class _Port(msgspec.Struct, frozen=True):
     port: int = 0
 
 
+_decode_status = msgspec.json.Decoder(Status).decode
+_decode_port = msgspec.json.Decoder(_Port).decode
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What one collector said; `problem` where it did not."""
@@ -142,7 +146,7 @@ def own_url(where: str) -> str | None:
         return None
     path = Path(where.removeprefix("file://")) / "state" / _SNAPSHOT
     try:
-        port = msgspec.json.decode(path.read_bytes(), type=_Port).port
+        port = _decode_port(path.read_bytes()).port
     except (OSError, msgspec.MsgspecError):
         return None
     return f"http://127.0.0.1:{port}/status" if port > 0 else None
@@ -172,6 +176,6 @@ async def _ask(session: aiohttp.ClientSession, url: str) -> Answer:
     except (aiohttp.ClientError, OSError, ValueError) as error:
         return Answer(url, None, f"no collector answers ({error or type(error).__name__})")
     try:
-        return Answer(url, msgspec.json.decode(body, type=Status))
+        return Answer(url, _decode_status(body))
     except msgspec.MsgspecError as error:
         return Answer(url, None, f"what it answered is no status: {error}")

@@ -43,8 +43,8 @@ def test_the_console_shows_warnings_and_the_file_all_of_ours(tmp_path: Path) -> 
     assert set_up(path, console) is None
     logging.getLogger("crypto_lake.x").debug("quiet %d", 1, extra={"symbol": "BTCUSDT"})
     logging.getLogger("crypto_lake.x").warning("loud")
-    logging.getLogger("websockets.client").debug("a frame")
-    logging.getLogger("websockets.client").error("theirs")
+    logging.getLogger("a_library.client").debug("a frame")
+    logging.getLogger("a_library.client").error("theirs")
     assert console.getvalue() == "crypto-lake: warning: loud\ncrypto-lake: error: theirs\n"
     lines = path.read_text().splitlines()
     assert len(lines) == 3
