@@ -85,7 +85,9 @@ def told(book: Any) -> str:
 
 
 @pytest.mark.filterwarnings("ignore")  # of Jupyter's own client; the kernel holds the notebook to `error`
-def test_it_runs_from_top_to_bottom(tmp_path: Path) -> None:
+def test_it_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As in a process that has Streamlit loaded: without a word of the notebook's own there would be no pictures.
+    monkeypatch.setenv("MPLBACKEND", "Agg")
     make_market(tmp_path / "lake", ("BTCUSDT", "ETHUSDT"))
     assert main(["notebook", str(tmp_path / "here"), "--no-open", "--data", str(tmp_path / "lake")]) == 0
     book = run(tmp_path / "here" / "analysis.ipynb")
