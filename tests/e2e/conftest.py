@@ -39,12 +39,13 @@ def image() -> str:
 
 
 @pytest.fixture(scope="session")
-def figures() -> Iterator[dict[str, float | str]]:
-    """What was measured; printed at the end."""
+def figures(pytestconfig: pytest.Config) -> Iterator[dict[str, float | str]]:
+    """What was measured; printed at the end, past what pytest keeps to itself of tests that pass."""
     found: dict[str, float | str] = {}
     yield found
-    for name, value in found.items():
-        print(f"\nfigure: {name}: {value if isinstance(value, str) else format(value, '.1f')}", end="")
+    with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        for name, value in found.items():
+            print(f"\nfigure: {name}: {value if isinstance(value, str) else format(value, '.1f')}", end="")
 
 
 @pytest.fixture(scope="session")
