@@ -100,13 +100,15 @@ for symbol in layout.symbols("binance"):
     found[symbol] = {
         "seen": [[i.first, i.last] for i in told.seen],
         "holes": [[i.first, i.last] for i in told.open_holes],
+        "missed": [[h.first_id, h.last_id] for h in told.holes],
     }
 print(json.dumps(found))
 """
 
 
 def accounts_of(cluster: Cluster, pod: str) -> dict[str, Any]:
-    """By symbol, what its ledger says of ids: `seen` and open `holes`, as pairs of first and last."""
+    """By symbol, what its ledger says of ids, as pairs of first and last: `seen`, the open `holes`, and all that was
+    `missed` at first, whether it was fetched since or not."""
     return json.loads(cluster.exec(pod, "python", "-c", ACCOUNT))
 
 

@@ -46,12 +46,13 @@ def test_what_was_acknowledged_is_there(cluster: Cluster) -> None:
 
     accounts = accounts_of(cluster, pod)
     for symbol in ("BTCUSDT", "ETHUSDT"):
-        seen, holes = accounts[symbol]["seen"], accounts[symbol]["holes"]
+        seen, holes = accounts[symbol]["seen"], accounts[symbol]["missed"]
         ids = [moment[symbol] for moment in acknowledged if symbol in moment]
         lost = [id_ for id_ in ids if not any(first <= id_ <= last for first, last in seen)]
         assert not lost, f"{symbol}: acknowledged and not there: {lost}; seen {seen}, holes {holes}"
         runs = sorted(seen + holes)
         assert all(a[1] + 1 == b[0] for a, b in itertools.pairwise(runs)), runs
         assert holes, "every kill left a gap, and none is told"
-    assert cluster.need("CryptoLake", name)["status"]["gapsOpen"] > 0
+    status = cluster.need("CryptoLake", name)["status"]
+    assert status["gapsOpen"] + status["gapsHealed"] > 0
     remove(cluster, name)
