@@ -18,12 +18,14 @@ from aiohttp import web
 from crypto_lake.cli.main import main
 from crypto_lake.completeness import archive
 from crypto_lake.completeness.archive import ArchiveError, Archives
+from crypto_lake.completeness.heal_holes import HoleReader
 from crypto_lake.exchanges import BINANCE
 from crypto_lake.lake.layout import Layout
+from crypto_lake.model.intervals import IntervalSet
 from crypto_lake.simulator.generated import GeneratedMarket
 from crypto_lake.simulator.server import Simulator
 from crypto_lake.simulator.settings import Settings
-from support.healing import assert_equal_klines, bars_of
+from support.healing import assert_equal_klines, bars_of, collecting
 
 DAY = "2026-03-01"
 # Twenty seconds before midnight: at ten times the speed the day is over in two, and has as many seconds of trades.
@@ -104,6 +106,63 @@ def test_sums_become_exact_once_the_archive_is_had(tmp_path: Path) -> None:
         assert states["healed"] > 10
 
     on_simulator(sums, without=frozenset({"historicalTrades"}))
+
+
+def test_the_days_known_by_sums_alone_are_found_in_the_ledger_and_their_archives_had(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before_midnight = GeneratedMarket(5, ["BTCUSDT", "ETHUSDT"], start_us=START_US - 40 * 10**6, activity=3)
+    layout = Layout(tmp_path)
+
+    def inexact(simulator: Simulator) -> tuple[dict[str, Any], dict[str, str]]:
+        # fmt: off
+        code = main([
+            "backfill", "--inexact", "--data", str(tmp_path), "-o", "json", "--set", "collector.clock=exchange",
+            "--set", f"collector.endpoint.rest={simulator.rest_url}",
+            "--set", f"collector.endpoint.archive={simulator.rest_url}",
+        ])
+        # fmt: on
+        assert code == 0
+        told = json.loads(capsys.readouterr().out)
+        return told["symbols"], told["waiting"]
+
+    async def run() -> None:
+        settings = Settings(speed=10, without=frozenset({"historicalTrades"}))
+        async with Simulator(before_midnight, settings) as simulator:
+            async with collecting(simulator, tmp_path, ("BTCUSDT", "ETHUSDT")) as lake:
+                simulator.control("swallow", stream="btcusdt@trade", n=9)
+                await lake.whole(1)
+                assert simulator.faults()["swallow"]["fired"] == 9
+                assert lake.healing.trades_aggregated > 0
+            assert simulator.clock.now_us() < START_US + 20 * 10**6, "the machine is too slow for this market"
+            assert await asyncio.to_thread(inexact, simulator) == ({}, {}), "the day is not over"
+            while simulator.clock.now_us() < START_US + 22 * 10**6:
+                await asyncio.sleep(0.05)
+            symbols, waiting = await asyncio.to_thread(inexact, simulator)
+            [(symbol, [day])] = symbols.items()
+            assert (symbol, day["day"], day["source"], waiting) == ("BTCUSDT", DAY, "archive", {})
+            assert day["fetched"] > 0
+            assert await asyncio.to_thread(inexact, simulator) == ({}, {}), "an archive is read once"
+            states = await asyncio.to_thread(assert_equal_klines, layout, before_midnight, "BTCUSDT")
+            assert states["healed"] >= 1
+            assert "aggregated" not in states
+            # The collector enters it. What it missed meanwhile is another matter.
+            reader = HoleReader(layout, "binance")
+            reader.look()
+            sums = [want.ids for want in reader.inexact()]
+            assert sums
+            async with collecting(simulator, tmp_path, ("BTCUSDT", "ETHUSDT")) as lake:
+
+                def exact() -> bool:
+                    reader.look()
+                    left = IntervalSet()
+                    for want in reader.inexact():
+                        left.add_interval(want.ids.first, want.ids.last)
+                    return not any(left.shared_with(ids) for ids in sums)
+
+                await lake.until(exact, "exact ids")
+
+    asyncio.run(run())
 
 
 def test_what_is_cut_off_goes_on_and_a_hole_alone_is_filled(tmp_path: Path) -> None:

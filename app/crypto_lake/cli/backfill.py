@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,24 +17,28 @@ from crypto_lake.cli.common import (
     load_settings,
     output_option,
 )
-from crypto_lake.cli.progress import counted, size
+from crypto_lake.cli.past import Filled, Past
+from crypto_lake.cli.progress import counted
 from crypto_lake.cli.selection import check_selection, clock_of
 
 if TYPE_CHECKING:
-    from crypto_lake.completeness.backfill import Backfill, DayRecord, Progress, Source
-    from crypto_lake.config.schema import Config
-    from crypto_lake.exchanges import Exchange
-    from crypto_lake.lake.layout import Layout
-    from crypto_lake.model.clock import Clock
+    from crypto_lake.completeness.backfill import Source
+    from crypto_lake.completeness.backfill_day import DayRecord
 
 _SCHEMA = 1
 _DAY = "YYYY-MM-DD"
 
 
 @click.command()
-@click.argument("symbols", nargs=-1, required=True, metavar="SYMBOL...")
-@click.option("--from", "first", required=True, metavar=_DAY, help="The first day (UTC).")
+@click.argument("symbols", nargs=-1, metavar="[SYMBOL...]")
+@click.option("--from", "first", default=None, metavar=_DAY, help="The first day (UTC).")
 @click.option("--to", "last", default=None, metavar=_DAY, help="The last day.  [default: the first]")
+@click.option(
+    "--inexact",
+    is_flag=True,
+    help="The days of which trades are known by sums alone, or could not be had, from their archives. "
+    "Symbols and days narrow it down.",
+)
 @click.option(
     "--source",
     type=click.Choice(["auto", "archive", "rest"]),
@@ -50,8 +52,9 @@ _DAY = "YYYY-MM-DD"
 @output_option
 def command(
     symbols: tuple[str, ...],
-    first: str,
+    first: str | None,
     last: str | None,
+    inexact: bool,
     source: Source,
     again: bool,
     data: Path | None,
@@ -63,17 +66,12 @@ def command(
     It may run beside the collector, and shares its budget of REST weight. Cut off anywhere, the same command goes on
     where it was. The next `transform` makes the bars.
     """
-    import msgspec
-
     from crypto_lake.exchanges import EXCHANGES
     from crypto_lake.lake import durable, locks
     from crypto_lake.lake.layout import Layout
     from crypto_lake.upkeep.disk_budget import look, refusal
 
-    last = last or first
-    check_selection(symbols, (first, last))
-    if last < first:
-        raise CommandError(f"--to {last} is before --from {first}", ExitCode.USAGE)
+    span = _span(symbols, first, last, inexact, source)
     config = load_settings(options | {"data": data}).config
     if config.collector.exchange not in EXCHANGES:
         known = ", ".join(sorted(EXCHANGES))
@@ -84,114 +82,81 @@ def command(
     durable.make_directory(layout.root)
     if full := refusal(look(layout.root, disk_limits(config)), disk_limits(config)):
         raise CommandError(full)
-    clock = clock_of(config, layout)
+    past = Past(config, layout, EXCHANGES[config.collector.exchange], clock_of(config, layout))
     with locks.hold(layout.locks, "backfill"):
-        run = _Run(config, layout, EXCHANGES[config.collector.exchange], clock, source, again)
-        done, failed = asyncio.run(run.fill(symbols, first, last))
-    missing = sum(day.missing for days in done.values() for day in days)
+        if inexact:
+            chosen = _chosen(past.inexact(), symbols, span)
+            filled = asyncio.run(past.fill_inexact(chosen, again=again))
+        else:
+            days = _days_of(span)
+            filled = asyncio.run(past.fill(dict.fromkeys(symbols, days), source=source, again=again))
+    missing = sum(day.missing for days in filled.done.values() for day in days)
     if output == "json":
-        document = {
-            "schema": _SCHEMA,
-            "symbols": {symbol: [msgspec.to_builtins(day) for day in days] for symbol, days in done.items()},
-            "fetched": sum(day.fetched for days in done.values() for day in days),
-            "missing": missing,
-            "failed": failed,
-        }
-        click.echo(msgspec.json.encode(document).decode())
+        _document(filled, missing)
     else:
-        _summary(done, missing)
-    if failed:
-        raise CommandError("\n".join(f"{what}: {why}" for what, why in failed.items()))
+        _summary(filled, missing)
+    if filled.failed:
+        raise CommandError("\n".join(f"{what}: {why}" for what, why in filled.failed.items()))
     return ExitCode.GAPS if missing else ExitCode.OK
 
 
-class _Run:
-    def __init__(
-        self,
-        config: Config,
-        layout: Layout,
-        exchange: Exchange,
-        clock: Clock,
-        source: Source,
-        again: bool,
-    ) -> None:
-        self._config, self._layout, self._exchange, self._clock = config, layout, exchange, clock
-        self._source: Source = source
-        self._again = again
-
-    async def fill(
-        self, symbols: Sequence[str], first: str, last: str
-    ) -> tuple[dict[str, list[DayRecord]], dict[str, str]]:
-        """What came of each day, and which days failed, with the reason."""
-        import aiohttp
-
-        from crypto_lake.capture.healing import ways
-        from crypto_lake.capture.tls import tls_context
-        from crypto_lake.completeness import archive
-        from crypto_lake.completeness.backfill import Backfill
-        from crypto_lake.completeness.budget_file import open_budget
-        from crypto_lake.completeness.heal_rest import PastRest
-
-        collector, exchange = self._config.collector, self._exchange
-        tls = tls_context(collector.endpoint.ca_file)
-        limit = exchange.limits.weight_per_minute
-        budget = open_budget(self._layout, exchange.name, collector.weight_per_minute, limit)
-        folder = self._layout.state / "backfill"
-        archive.remove_old(folder)
-        rest = PastRest(exchange.past, budget, tls)
-        session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=tls if tls is not None else True),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=15, sock_read=60),
+def _span(
+    symbols: tuple[str, ...], first: str | None, last: str | None, inexact: bool, source: str
+) -> tuple[str, str] | None:
+    """The first and the last day; None: whichever there are. Raises CommandError for what can't be."""
+    if not inexact and (not symbols or first is None):
+        raise CommandError(
+            "name symbols, and --from with the first day; or --inexact for the days of which trades are known by sums "
+            "alone",
+            ExitCode.USAGE,
         )
-        try:
-            with _Shown() as shown:
-                backfill = Backfill(
-                    self._layout,
-                    exchange,
-                    self._clock,
-                    rest,
-                    ways(exchange, collector.endpoint.rest),
-                    archive.Archives(exchange.past, collector.endpoint.archive, session, folder),
-                    f"rest-{self._layout.collector_id().rpartition('-')[2]}-backfill",
-                    source=self._source,
-                    progress=shown.progress,
-                )
-                return await self._fill(backfill, symbols, first, last)
-        finally:
-            await rest.close()
-            await session.close()
-
-    async def _fill(
-        self, backfill: Backfill, symbols: Sequence[str], first: str, last: str
-    ) -> tuple[dict[str, list[DayRecord]], dict[str, str]]:
-        import msgspec
-
-        from crypto_lake.completeness.backfill import BackfillError, days_of
-
-        done: dict[str, list[DayRecord]] = {}
-        failed: dict[str, str] = {}
-        today = _day_of(self._clock)
-        for symbol in dict.fromkeys(symbols):
-            known = {} if self._again else backfill.done(symbol)
-            done[symbol] = []
-            for day in days_of(first, last):
-                if day in known:
-                    done[symbol].append(msgspec.structs.replace(known[day], fetched=0, files=0))
-                    continue
-                if day > today:
-                    failed[f"{symbol} {day}"] = "the day has not begun"
-                    break
-                try:
-                    done[symbol].append(await backfill.fill(symbol, day))
-                except BackfillError as error:
-                    failed[f"{symbol} {day}"] = str(error)
-        return done, failed
+    if inexact and source == "rest":
+        raise CommandError(
+            "--inexact takes what archives have; it can't be with --source rest", ExitCode.USAGE
+        )
+    if first is None:
+        if last is not None:
+            raise CommandError("--to needs --from", ExitCode.USAGE)
+        check_selection(symbols, ())
+        return None
+    last = last or first
+    check_selection(symbols, (first, last))
+    if last < first:
+        raise CommandError(f"--to {last} is before --from {first}", ExitCode.USAGE)
+    return first, last
 
 
-def _day_of(clock: Clock) -> str:
-    from crypto_lake.model.clock import Hour
+def _days_of(span: tuple[str, str] | None) -> list[str]:
+    from crypto_lake.completeness.backfill_day import days_of
 
-    return Hour.of_ns(clock.now_ns()).day
+    assert span is not None
+    return list(days_of(*span))
+
+
+def _chosen(
+    found: dict[str, list[str]], symbols: tuple[str, ...], span: tuple[str, str] | None
+) -> dict[str, list[str]]:
+    return {
+        symbol: [day for day in days if span is None or span[0] <= day <= span[1]]
+        for symbol, days in found.items()
+        if not symbols or symbol in symbols
+    }
+
+
+def _document(filled: Filled, missing: int) -> None:
+    import msgspec
+
+    document = {
+        "schema": _SCHEMA,
+        "symbols": {
+            symbol: [msgspec.to_builtins(day) for day in days] for symbol, days in filled.done.items()
+        },
+        "fetched": sum(day.fetched for days in filled.done.values() for day in days),
+        "missing": missing,
+        "failed": filled.failed,
+        "waiting": filled.waiting,
+    }
+    click.echo(msgspec.json.encode(document).decode())
 
 
 def _told(day: DayRecord) -> str:
@@ -203,39 +168,14 @@ def _told(day: DayRecord) -> str:
     )
 
 
-def _summary(done: dict[str, list[DayRecord]], missing: int) -> None:
-    for symbol, listed in done.items():
+def _summary(filled: Filled, missing: int) -> None:
+    for symbol, listed in filled.done.items():
         for day in listed:
             click.echo(f"{symbol:<12} {day.day}  {_told(day)}")
-    days = [day for listed in done.values() for day in listed]
+    for what, why in filled.waiting.items():
+        click.echo(f"{what}: {why}")
+    days = [day for listed in filled.done.values() for day in listed]
     fetched = sum(day.fetched for day in days)
     tail = f", {counted(missing, 'id')} missing" if missing else ""
     hint = "; `crypto-lake transform` makes the bars" if fetched else ""
     click.echo(f"{counted(fetched, 'trade')} fetched, {counted(len(days), 'day')} looked at{tail}{hint}")
-
-
-class _Shown:
-    """What it does now, on a terminal."""
-
-    def __init__(self) -> None:
-        self._update: Callable[[str], None] = lambda _: None
-        self._end: Callable[[], None] = lambda: None
-
-    def __enter__(self) -> _Shown:
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.status import Status
-
-            status = Status("looking", console=Console(stderr=True))
-            status.start()
-            self._update, self._end = status.update, status.stop
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end()
-
-    def progress(self, now: Progress) -> None:
-        came = f", {size(now.bytes)}" if now.bytes else ""
-        self._update(
-            f"{now.symbol} {now.day}  {now.doing}{came}  {now.rows:,} rows read, {now.fetched:,} new"
-        )

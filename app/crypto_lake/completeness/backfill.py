@@ -10,16 +10,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
-import msgspec
-
 from crypto_lake.completeness import archive, heal
 from crypto_lake.completeness.archive import ArchiveError, Archives
+from crypto_lake.completeness.backfill_day import (
+    DAY_US,
+    HOUR_US,
+    Day,
+    DayRecord,
+    Keeper,
+    Progress,
+    decode_record,
+)
 from crypto_lake.completeness.heal import Road
 from crypto_lake.completeness.heal_files import Origin, write_healed
 from crypto_lake.completeness.heal_rest import (
@@ -36,14 +41,10 @@ from crypto_lake.lake import records
 from crypto_lake.lake.layout import Layout
 from crypto_lake.model.clock import Clock
 from crypto_lake.model.intervals import Interval, IntervalSet
-from crypto_lake.model.market import US_PER_SECOND
 
 log = logging.getLogger(__name__)
 
 Source = Literal["auto", "archive", "rest"]
-_HOUR_US: Final = 3600 * US_PER_SECOND
-_DAY_US: Final = 24 * _HOUR_US
-_FILE_ROWS: Final = 50_000  # of one file; they are held in memory until it is written (some 15 MB)
 _TRIES: Final = 6
 _SLICE_SECONDS: Final = 1.0  # of reading an archive, between two words of progress
 
@@ -52,61 +53,8 @@ class BackfillError(Exception):
     """A day that can't be had; the text says why, and what to do."""
 
 
-class DayRecord(msgspec.Struct, frozen=True):
-    """A day, and what came of it. `trades`: of the day that raw holds now; `missing`: ids between them that it does not.
-
-    source: `archive`, `historicalTrades` or `aggTrades`; "" where there was nothing to fetch. `whole`: the day was over,
-    and all of it was had, trade by trade. `ended_ns`: real time.
-    """
-
-    day: str
-    source: str
-    trades: int
-    fetched: int
-    files: int
-    first_id: int | None
-    last_id: int | None
-    missing: int
-    whole: bool
-    sha256: str = ""
-    ended_ns: int = 0
-
-
-_decode_record = msgspec.json.Decoder(DayRecord).decode
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """`bytes`: of an archive, as it came over the network. `doing`: what it does, for a person."""
-
-    symbol: str
-    day: str
-    doing: str
-    rows: int
-    fetched: int
-    bytes: int
-
-
-@dataclass
-class _Day:
-    """A day being filled: what is had of it, and what waits to be written."""
-
-    symbol: str
-    day: str
-    held: IntervalSet
-    ids: IntervalSet
-    rows: int = 0
-    fetched: int = 0
-    files: int = 0
-    bytes: int = 0
-
-    @property
-    def start_us(self) -> int:
-        return _start_us(self.day)
-
-    @property
-    def end_us(self) -> int:
-        return self.start_us + _DAY_US
+class NoArchiveError(BackfillError):
+    """The exchange has no archive of the day, or none yet."""
 
 
 class Backfill:
@@ -133,13 +81,19 @@ class Backfill:
 
     def done(self, symbol: str) -> dict[str, DayRecord]:
         """What is noted of days that were had whole."""
-        found = records.read_lines(self._record_path(symbol), _decode_record)
-        return {record.day: record for record in found if record.whole}
+        return {record.day: record for record in self._noted(symbol) if record.whole}
+
+    def archived(self, symbol: str) -> set[str]:
+        """Days whose archive was taken, whether it had all or not: it brings no more another time."""
+        return {record.day for record in self._noted(symbol) if record.source == "archive"}
+
+    def _noted(self, symbol: str) -> list[DayRecord]:
+        return list(records.read_lines(self._record_path(symbol), decode_record))
 
     async def fill(self, symbol: str, day: str) -> DayRecord:
         """Fetch what raw does not hold of the day. Raises BackfillError, and OSError where it can't be written."""
         held = await asyncio.to_thread(held_ids, self._layout, self._exchange, symbol, around(day))
-        work = _Day(symbol, day, held, IntervalSet())
+        work = Day(symbol, day, held, IntervalSet())
         over = self._clock.now_ns() // 1000 >= work.end_us
         source, sha256 = "", ""
         if self._source != "rest" and over:
@@ -148,7 +102,7 @@ class Backfill:
         if self._source != "archive" and (not source or work.ids.holes()):
             source = await self._from_rest(work) or source
         elif not source:
-            raise BackfillError(
+            raise NoArchiveError(
                 f"there is no archive of {symbol} for {day}: the exchange publishes a day's on the next. "
                 "--source rest asks for single trades"
             )
@@ -174,7 +128,7 @@ class Backfill:
 
     # An archive
 
-    async def _from_archive(self, work: _Day) -> str:
+    async def _from_archive(self, work: Day) -> str:
         """The archive's sha256, "" where there is none."""
 
         def told(size: int) -> None:
@@ -197,12 +151,12 @@ class Backfill:
             log.warning("%s; single trades are asked for instead", error)
             return ""
 
-    def _read_archive(self, work: _Day, path: Path) -> None:
+    def _read_archive(self, work: Day, path: Path) -> None:
         """In a thread: nothing else of this process waits for it."""
-        keeper = _Keeper(self, work, "archive")
+        keeper = Keeper(work, "archive", self._write)
         told_at = time.monotonic()
         for row in archive.rows(path, self._exchange.past):
-            if not work.start_us - _HOUR_US <= row.time_us < work.end_us + _HOUR_US:
+            if not work.start_us - HOUR_US <= row.time_us < work.end_us + HOUR_US:
                 raise ArchiveError(
                     f"{path.name} holds trade {row.first_id} of another day ({row.time_us} us)"
                 )
@@ -214,15 +168,15 @@ class Backfill:
 
     # REST
 
-    async def _from_rest(self, work: _Day) -> str:
+    async def _from_rest(self, work: Day) -> str:
         """Every trade of the day that is not held. Returns the call that brought some, "" where none did."""
         used = ""
-        keeper: _Keeper | None = None
+        keeper: Keeper | None = None
         async for road, rows in self._pages(work):
             if keeper is None or keeper.source != road.call.source:
                 if keeper is not None:
                     await asyncio.to_thread(keeper.flush)
-                keeper = _Keeper(self, work, road.call.source)
+                keeper = Keeper(work, road.call.source, self._write)
             for row in rows:
                 keeper.take(row)
             if keeper.full:
@@ -234,12 +188,12 @@ class Backfill:
             await asyncio.to_thread(keeper.flush)
         return used
 
-    async def _pages(self, work: _Day) -> AsyncIterator[tuple[Road, list[PastRow]]]:
+    async def _pages(self, work: Day) -> AsyncIterator[tuple[Road, list[PastRow]]]:
         first = await self._first_between(work, work.start_us, work.end_us)
         if first is None:
             return
         # Where the next day begins; None: it has not begun, or nothing was traded in it yet.
-        after = await self._first_between(work, work.end_us, work.end_us + _DAY_US)
+        after = await self._first_between(work, work.end_us, work.end_us + DAY_US)
         at, key = first.first_id, first.key
         while after is None or at < after.first_id:
             at = next_missing(work.held, at)
@@ -255,13 +209,13 @@ class Backfill:
             at, key = rows[-1].last_id + 1, rows[-1].key
         self._note_held(work, first.first_id, after.first_id - 1 if after is not None else work.held.last)
 
-    def _note_held(self, work: _Day, first: int, last: int | None) -> None:
+    def _note_held(self, work: Day, first: int, last: int | None) -> None:
         """What raw held of the day before, from its first trade to its last."""
         if last is not None and last >= first:
             for part in work.held.shared_with(Interval(first, last)):
                 work.ids.add_interval(part.first, part.last)
 
-    async def _first_between(self, work: _Day, start_us: int, end_us: int) -> PastRow | None:
+    async def _first_between(self, work: Day, start_us: int, end_us: int) -> PastRow | None:
         """The first trade then, or the aggregate that holds it: asked for by time, which aggregates alone allow."""
         past = self._exchange.past
         query = past.aggregates_query(work.symbol, start_us, end_us - 1, 1)
@@ -272,7 +226,7 @@ class Backfill:
         inside = [row for row in reply.rows if start_us <= row.time_us < end_us]
         return inside[0] if inside else None
 
-    async def _ask(self, work: _Day, at: int, key: int) -> tuple[Road, Reply]:
+    async def _ask(self, work: Day, at: int, key: int) -> tuple[Road, Reply]:
         past = self._exchange.past
 
         def query(road: Road) -> dict[str, str]:
@@ -283,7 +237,7 @@ class Backfill:
         return await self._asked(work, lambda: self._roads, query)
 
     async def _asked(
-        self, work: _Day, roads: Callable[[], Sequence[Road]], query: Callable[[Road], dict[str, str]]
+        self, work: Day, roads: Callable[[], Sequence[Road]], query: Callable[[Road], dict[str, str]]
     ) -> tuple[Road, Reply]:
         failures = 0
         while True:
@@ -313,7 +267,7 @@ class Backfill:
 
     # Both
 
-    def write(self, work: _Day, source: str, rows: Sequence[PastRow]) -> None:
+    def _write(self, work: Day, source: str, rows: Sequence[PastRow]) -> None:
         """In a thread. Raises OSError."""
         origin = Origin(self._connection, source, self._clock.now_ns())
         for hour, of_hour in heal.by_hour(rows):
@@ -321,51 +275,5 @@ class Backfill:
             write_healed(self._layout, self._exchange.name, work.symbol, hour, of_hour, ids, origin)
             work.files += 1
 
-    def _tell(self, work: _Day, doing: str) -> None:
+    def _tell(self, work: Day, doing: str) -> None:
         self._progress(Progress(work.symbol, work.day, doing, work.rows, work.fetched, work.bytes))
-
-
-class _Keeper:
-    """Takes rows in any order and any copies, and writes those that are not held, in files of bounded size."""
-
-    def __init__(self, backfill: Backfill, work: _Day, source: str) -> None:
-        self.source = source
-        self.took = False
-        self._backfill, self._work = backfill, work
-        self._rows: list[PastRow] = []
-
-    @property
-    def full(self) -> bool:
-        return len(self._rows) >= _FILE_ROWS
-
-    def take(self, row: PastRow) -> None:
-        work = self._work
-        work.rows += 1
-        if row.first_id == row.last_id:
-            known = row.first_id in work.held
-        else:
-            known = not work.held.missing(Interval(row.first_id, row.last_id))
-        work.ids.add_interval(row.first_id, row.last_id)
-        if known:
-            return
-        work.held.add_interval(row.first_id, row.last_id)
-        work.fetched += row.last_id - row.first_id + 1
-        self.took = True
-        self._rows.append(row)
-        if self.source == "archive" and self.full:
-            self.flush()
-
-    def flush(self) -> None:
-        if self._rows:
-            rows, self._rows = sorted(self._rows, key=lambda row: row.first_id), []
-            self._backfill.write(self._work, self.source, rows)
-
-
-def days_of(first: str, last: str) -> Iterator[str]:
-    """Every day from the first to the last, both included."""
-    for day in range(_start_us(first), _start_us(last) + 1, _DAY_US):
-        yield datetime.fromtimestamp(day // US_PER_SECOND, UTC).strftime("%Y-%m-%d")
-
-
-def _start_us(day: str) -> int:
-    return int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()) * US_PER_SECOND

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crypto_lake.completeness import heal
+from crypto_lake.completeness.backfill_day import inexact_days
 from crypto_lake.completeness.entries import Hole, Outcome
 from crypto_lake.completeness.heal import Wanted
 from crypto_lake.completeness.heal_files import Origin, on_disk, outcomes, read_healed, write_healed
@@ -198,3 +199,26 @@ def test_an_archives_rows_become_rows_of_rest() -> None:
         except ValueError:
             continue
         raise AssertionError(bad)
+
+
+def test_days_of_what_is_not_exact_are_those_that_are_over() -> None:
+    hour_us = 3600 * 10**6
+    day_us = 24 * hour_us
+    now_us = 20_000 * day_us + 5 * hour_us  # on 2024-10-04
+
+    def between(first_us: int, last_us: int, symbol: str = "BTCUSDT") -> Wanted:
+        return Wanted(symbol, Interval(1, 2), first_us, last_us)
+
+    over = between(now_us - day_us, now_us - day_us + hour_us)
+    assert inexact_days([over], now_us) == {"BTCUSDT": ["2024-10-03"]}
+    assert inexact_days([between(now_us - hour_us, now_us)], now_us) == {}, "today has no archive"
+    # Over midnights, and with times that are a little out of order.
+    long = between(now_us, now_us - 3 * day_us)
+    assert inexact_days([long, over], now_us) == {"BTCUSDT": ["2024-10-01", "2024-10-02", "2024-10-03"]}
+    assert inexact_days([long], now_us, recent_days=2) == {"BTCUSDT": ["2024-10-02", "2024-10-03"]}
+    edge = between(19_998 * day_us - 1, 19_998 * day_us, "ETHUSDT")
+    assert inexact_days([edge, over], now_us) == {
+        "BTCUSDT": ["2024-10-03"],
+        "ETHUSDT": ["2024-10-01", "2024-10-02"],
+    }
+    assert inexact_days([], now_us) == {}

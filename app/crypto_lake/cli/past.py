@@ -1,0 +1,162 @@
+"""What commands that fill past days from the exchange share: `backfill`, and `check` of days known by sums alone."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from crypto_lake.cli.progress import size
+
+if TYPE_CHECKING:
+    from crypto_lake.completeness.backfill import Backfill, Source
+    from crypto_lake.completeness.backfill_day import DayRecord, Progress
+    from crypto_lake.config.schema import Config
+    from crypto_lake.exchanges import Exchange
+    from crypto_lake.lake.layout import Layout
+    from crypto_lake.model.clock import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """done: by symbol, what came of each day. failed: by symbol and day, why it could not be had. waiting: likewise, of
+    days whose archive is not there yet."""
+
+    done: dict[str, list[DayRecord]] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    waiting: dict[str, str] = field(default_factory=dict)
+
+
+class Past:
+    """The exchange's past, as the configuration says where it is. For the holder of the lock `backfill`."""
+
+    def __init__(self, config: Config, layout: Layout, exchange: Exchange, clock: Clock) -> None:
+        self._config, self._layout, self._exchange, self._clock = config, layout, exchange, clock
+
+    async def fill(
+        self, days: Mapping[str, Sequence[str]], *, source: Source = "auto", again: bool = False
+    ) -> Filled:
+        """Days by symbol. Those that were had whole before are passed over, unless `again`."""
+        import msgspec
+
+        from crypto_lake.completeness.backfill import BackfillError
+        from crypto_lake.model.clock import Hour
+
+        filled = Filled()
+        today = Hour.of_ns(self._clock.now_ns()).day
+        async with self._backfill(source) as backfill:
+            for symbol, wanted in days.items():
+                known = {} if again else backfill.done(symbol)
+                done = filled.done[symbol] = []
+                for day in wanted:
+                    if day in known:
+                        done.append(msgspec.structs.replace(known[day], fetched=0, files=0))
+                        continue
+                    if day > today:
+                        filled.failed[f"{symbol} {day}"] = "the day has not begun"
+                        break
+                    try:
+                        done.append(await backfill.fill(symbol, day))
+                    except BackfillError as error:
+                        filled.failed[f"{symbol} {day}"] = str(error)
+        return filled
+
+    def inexact(self, recent_days: int | None = None) -> dict[str, list[str]]:
+        """By symbol, the days that are over of which the ledger knows trades by sums alone, or lacks what could not be
+        had: of the last `recent_days`, or all."""
+        from crypto_lake.completeness.backfill_day import inexact_days
+        from crypto_lake.completeness.heal_holes import HoleReader
+
+        reader = HoleReader(self._layout, self._exchange.name)
+        reader.look()
+        return inexact_days(reader.inexact(), self._clock.now_ns() // 1000, recent_days)
+
+    async def fill_inexact(self, days: Mapping[str, Sequence[str]], *, again: bool = False) -> Filled:
+        """Such days from the exchange's archives. An archive that was read before is passed over, unless `again`."""
+        from crypto_lake.completeness.backfill import BackfillError, NoArchiveError
+
+        filled = Filled()
+        async with self._backfill("archive") as backfill:
+            for symbol, wanted in days.items():
+                read = set[str]() if again else backfill.archived(symbol)
+                done: list[DayRecord] = []
+                for day in wanted:
+                    if day in read:
+                        continue
+                    try:
+                        done.append(await backfill.fill(symbol, day))
+                    except NoArchiveError:
+                        filled.waiting[f"{symbol} {day}"] = "the exchange has no archive of it yet"
+                    except BackfillError as error:
+                        filled.failed[f"{symbol} {day}"] = str(error)
+                if done:
+                    filled.done[symbol] = done
+        return filled
+
+    @contextlib.asynccontextmanager
+    async def _backfill(self, source: Source) -> AsyncIterator[Backfill]:
+        import aiohttp
+
+        from crypto_lake.capture.healing import ways
+        from crypto_lake.capture.tls import tls_context
+        from crypto_lake.completeness import archive
+        from crypto_lake.completeness.backfill import Backfill
+        from crypto_lake.completeness.budget_file import open_budget
+        from crypto_lake.completeness.heal_rest import PastRest
+
+        collector, exchange = self._config.collector, self._exchange
+        tls = tls_context(collector.endpoint.ca_file)
+        limit = exchange.limits.weight_per_minute
+        budget = open_budget(self._layout, exchange.name, collector.weight_per_minute, limit)
+        folder = self._layout.state / "backfill"
+        archive.remove_old(folder)
+        rest = PastRest(exchange.past, budget, tls)
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=tls if tls is not None else True),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=15, sock_read=60),
+        )
+        try:
+            with _Shown() as shown:
+                yield Backfill(
+                    self._layout,
+                    exchange,
+                    self._clock,
+                    rest,
+                    ways(exchange, collector.endpoint.rest),
+                    archive.Archives(exchange.past, collector.endpoint.archive, session, folder),
+                    f"rest-{self._layout.collector_id().rpartition('-')[2]}-backfill",
+                    source=source,
+                    progress=shown.progress,
+                )
+        finally:
+            await rest.close()
+            await session.close()
+
+
+class _Shown:
+    """What it does now, on a terminal."""
+
+    def __init__(self) -> None:
+        self._update: Callable[[str], None] = lambda _: None
+        self._end: Callable[[], None] = lambda: None
+
+    def __enter__(self) -> _Shown:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.status import Status
+
+            status = Status("looking", console=Console(stderr=True))
+            status.start()
+            self._update, self._end = status.update, status.stop
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def progress(self, now: Progress) -> None:
+        came = f", {size(now.bytes)}" if now.bytes else ""
+        self._update(
+            f"{now.symbol} {now.day}  {now.doing}{came}  {now.rows:,} rows read, {now.fetched:,} new"
+        )
