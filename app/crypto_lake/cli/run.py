@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from crypto_lake.cli.common import CommandError, DurationType, ExitCode, load_settings, setting_options
+from crypto_lake.cli.common import DurationType, ExitCode, load_settings, setting_options
 from crypto_lake.cli.follow import ConfigFollower, watching
 from crypto_lake.cli.progress import Display, Rate, counted, display, live_line
-from crypto_lake.cli.run_parts import child_flags, expected_tasks, parts_of, simulator_part, waiting
+from crypto_lake.cli.run_parts import child_flags, expected_tasks, parts_of, waiting
+from crypto_lake.cli.run_simulator import start_simulator
 from crypto_lake.cli.supervisor import Supervisor, reap_strangers
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ LIVE_SECONDS = 1.0
 DISK_SECONDS, TEST_DISK_SECONDS = 10.0, 2.0
 HEARTBEAT_SECONDS = 60.0
 CONFIG_POLL_SECONDS = 2.0
-SIMULATOR_SECONDS = 60.0  # until it must be ready
+FIRST_MESSAGE_SECONDS = 20.0  # so long the time of --for waits for it to begin
 
 
 @click.command()
@@ -99,6 +100,7 @@ class Run:
     reload: Callable[[], Loaded] | None = None  # the configuration as it is now; None: it is not followed
     _config: Config = field(init=False)  # as it is now
     _hangup: asyncio.Event = field(default_factory=asyncio.Event)
+    _receiving: asyncio.Event = field(default_factory=asyncio.Event)  # the collector has its first message
     _simulator_line: asyncio.Future[str] = field(init=False)
     _told: dict[str, str] = field(default_factory=dict)  # reason's code -> message
     _killed: bool = False
@@ -114,7 +116,13 @@ class Run:
         with self._signals(stop):
             try:
                 if self.simulate:
-                    self.flags += await self._start_simulator(stop)
+                    self.flags += await start_simulator(
+                        supervisor,
+                        self.loaded.config.collector.symbols,
+                        self._simulator_line,
+                        stop,
+                        layout=self.layout,
+                    )
                 parts = parts_of(
                     self.loaded,
                     self.flags,
@@ -198,53 +206,19 @@ class Run:
 
     async def _wait(self, stop: asyncio.Event) -> int:
         stopped = asyncio.create_task(stop.wait())
+        receiving = asyncio.create_task(self._receiving.wait())
+        ends = [stopped, self.supervisor.ended]
         try:
-            await asyncio.wait(
-                [stopped, self.supervisor.ended],
-                timeout=self.for_seconds,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+            if self.for_seconds is not None:  # a machine that is slow to start collects no less
+                await asyncio.wait(
+                    [*ends, receiving], timeout=FIRST_MESSAGE_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                )
+            if not (stop.is_set() or self.supervisor.ended.done()):
+                await asyncio.wait(ends, timeout=self.for_seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopped.cancel()
+            receiving.cancel()
         return self.supervisor.ended.result() if self.supervisor.ended.done() else ExitCode.OK
-
-    async def _start_simulator(self, stop: asyncio.Event) -> list[str]:
-        """Start it and wait until it is ready; return the flags that lead the collector to it."""
-        import msgspec
-
-        class _Ready(msgspec.Struct):
-            websocket: str
-            rest: str
-            ca_file: str | None = None
-
-        self.supervisor.add(simulator_part(self.loaded.config.collector.symbols))
-        stopped = asyncio.create_task(stop.wait())
-        try:
-            await asyncio.wait(
-                [self._simulator_line, stopped, self.supervisor.ended],
-                timeout=SIMULATOR_SECONDS,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-        finally:
-            stopped.cancel()
-        if stop.is_set():
-            return []
-        if self.supervisor.ended.done():
-            raise CommandError("the simulator ended before it was ready; its error is above")
-        if not self._simulator_line.done():
-            raise CommandError(
-                f"the simulator was not ready within {SIMULATOR_SECONDS:.0f} s; see {self.layout.log}"
-            )
-        line = self._simulator_line.result()
-        try:
-            ready = msgspec.json.decode(line, type=_Ready)
-        except msgspec.MsgspecError:
-            raise CommandError(f"the simulator said what is not understood: {line[:200]}") from None
-        flags = ["--set", f"collector.endpoint.websocket={ready.websocket}"]
-        flags += ["--set", f"collector.endpoint.rest={ready.rest}"]
-        if ready.ca_file:
-            flags += ["--set", f"collector.endpoint.ca_file={ready.ca_file}"]
-        return flags
 
     def _announce(self) -> None:
         config = self.loaded.config
@@ -304,6 +278,8 @@ class Run:
                     disk, disk_at = await asyncio.to_thread(scanner.scan, self._disk_limit_bytes), now
                 status = judge(observe(self.layout, disk, locked=self._collector_runs()))
                 if status.collector is not None:
+                    if status.collector.messages and self._is_own(status.collector.pid):
+                        self._receiving.set()
                     rate.update(status.collector.messages, status.collector.taken_ns / 1e9)
                 line = live_line(status, rate.per_second, now - began, self.for_seconds, time.time())
                 self.shown.live("stopping" if self._stopping else line)
@@ -325,6 +301,11 @@ class Run:
     def _collector_runs(self) -> bool:
         state = self.supervisor.states.get("collector")
         return state is not None and state.process is not None and state.process.returncode is None
+
+    def _is_own(self, pid: int) -> bool:
+        """Whether it is this run's collector that has left the status, not one of before."""
+        state = self.supervisor.states.get("collector")
+        return state is not None and state.process is not None and state.process.pid == pid
 
     def _tell_changes(self, status: LakeStatus) -> None:
         """A reason is told when it appears and when it has gone, not every minute. Deaths the supervisor tells."""

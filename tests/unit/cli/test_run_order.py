@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from crypto_lake.cli import run_parts
+from crypto_lake.cli import run, run_parts
 from crypto_lake.cli.main import main
 from crypto_lake.watch import logs
 
@@ -43,6 +43,7 @@ def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     program = tmp_path / "part.py"
     program.write_text(PART)
     monkeypatch.setattr(run_parts, "PROGRAM_ARGV", (sys.executable, str(program)))
+    monkeypatch.setattr(run, "FIRST_MESSAGE_SECONDS", 0.0)  # none ever comes here
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("CRYPTO_LAKE_") or name == "LOG_LEVEL"]:
         monkeypatch.delenv(name)
