@@ -26,25 +26,13 @@ from crypto_lake.simulator.generated import GeneratedMarket
 from crypto_lake.simulator.generator import SimulatedTrade
 from crypto_lake.simulator.klines import INTERVALS_US, Kline
 from support.bar_rows import Second, write_days
+from support.klines import KLINE_COLUMNS
 from support.lakes import At, write_part
 from support.recorded import compared, folder, messages
 
 SYMBOL = "LINKUSDT"  # quiet at this activity: whole minutes without a trade
 START = Hour("2024-08-08", 23)
 HOUR_NS = 3600 * 10**9
-FIELDS = (
-    "open",
-    "high",
-    "low",
-    "close",
-    "volume_base",
-    "volume_quote",
-    "trade_count",
-    "taker_buy_base",
-    "taker_buy_quote",
-    "first_trade_id",
-    "last_trade_id",
-)
 
 
 def line(trade: SimulatedTrade) -> bytes:
@@ -99,13 +87,13 @@ def test_rollups_equal_the_simulators_klines(lake: Lake, market: GeneratedMarket
     found = lake.bars(SYMBOL, start, end, every).collect()
     assert found["window_start"].dt.epoch("us").to_list() == [kline.open_us for kline in klines]
     assert len(klines) == (end_us - start_us) // INTERVALS_US[every]
-    assert found.select(FIELDS).rows() == [fields_of(kline) for kline in klines]
+    assert found.select(KLINE_COLUMNS).rows() == [fields_of(kline) for kline in klines]
     assert set(found["state"]) == {"complete"}
     assert found["missing_seconds"].sum() == 0
     if every in ("1s", "1m"):
         assert any(not kline.trade_count for kline in klines)
     with lake.connect() as connection:
-        view = f"SELECT {', '.join(FIELDS)} FROM bars_{every} WHERE window_start >= '{start}' AND window_start < '{end}'"
+        view = f"SELECT {', '.join(KLINE_COLUMNS)} FROM bars_{every} WHERE window_start >= '{start}' AND window_start < '{end}'"
         assert connection.sql(f"{view} ORDER BY window_start").fetchall() == [
             fields_of(kline) for kline in klines
         ]

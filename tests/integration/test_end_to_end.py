@@ -17,6 +17,7 @@ import pytest
 
 from crypto_lake.completeness.ledger import account, read
 from crypto_lake.lake.layout import Layout
+from support.klines import KLINE_COLUMNS
 
 FIELDS = ("open", "high", "low", "close", "volume_base")
 
@@ -138,21 +139,7 @@ def simulated_klines(
     return found
 
 
-TRADE_COLUMNS = [
-    "window_start",
-    "open",
-    "high",
-    "low",
-    "close",
-    "volume_base",
-    "volume_quote",
-    "trade_count",
-    "taker_buy_base",
-    "taker_buy_quote",
-    "first_trade_id",
-    "last_trade_id",
-    "state",
-]
+TRADE_COLUMNS = ["window_start", *KLINE_COLUMNS, "state"]
 
 
 @pytest.mark.slow

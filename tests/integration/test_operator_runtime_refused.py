@@ -27,6 +27,16 @@ from tests.support.operator_world import (
 from crypto_lake_operator import access, crd
 from crypto_lake_operator.access import Rule
 
+# Of a CronJob that is only asked about.
+PROBE_SPEC = {
+    "schedule": "1 1 * * *",
+    "jobTemplate": {
+        "spec": {
+            "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "x", "image": "x"}]}}
+        }
+    },
+}
+
 __all__ = ["collectors", "here", "operator", "proxy", "server"]  # fixtures
 
 
@@ -127,16 +137,7 @@ def test_a_refused_admission_is_told_in_its_own_words_and_heals(
     server.request("POST", f"{root}/validatingadmissionpolicybindings", binding)
     probe = {
         "metadata": {"name": "probe"},
-        "spec": {
-            "schedule": "1 1 * * *",
-            "jobTemplate": {
-                "spec": {
-                    "template": {
-                        "spec": {"restartPolicy": "Never", "containers": [{"name": "x", "image": "x"}]}
-                    }
-                }
-            },
-        },
+        "spec": PROBE_SPEC,
     }
 
     def holds() -> bool:
@@ -185,16 +186,7 @@ def test_a_webhook_of_admission_that_does_not_answer_is_told_and_holds_up_no_oth
         "apiVersion": "batch/v1",
         "kind": "CronJob",
         "metadata": {"name": "probe", "labels": {"app.kubernetes.io/instance": "blocked"}},
-        "spec": {
-            "schedule": "1 1 * * *",
-            "jobTemplate": {
-                "spec": {
-                    "template": {
-                        "spec": {"restartPolicy": "Never", "containers": [{"name": "x", "image": "x"}]}
-                    }
-                }
-            },
-        },
+        "spec": PROBE_SPEC,
     }
 
     def holds() -> bool:

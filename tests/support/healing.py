@@ -19,22 +19,9 @@ from crypto_lake.model.market import Stream
 from crypto_lake.simulator.generated import GeneratedMarket
 from crypto_lake.simulator.klines import Kline
 from crypto_lake.simulator.server import Simulator
+from support.klines import KLINE_COLUMNS
 
 START_US = 1_723_161_254_000_000
-# By the names of a bar; of a kline in the order of its fields.
-COLUMNS = (
-    "open",
-    "high",
-    "low",
-    "close",
-    "volume_base",
-    "volume_quote",
-    "trade_count",
-    "taker_buy_base",
-    "taker_buy_quote",
-    "first_trade_id",
-    "last_trade_id",
-)
 
 
 @dataclass
@@ -77,7 +64,11 @@ class Collecting:
 
 @asynccontextmanager
 async def collecting(
-    simulator: Simulator, root: Path, symbols: tuple[str, ...] = ("BTCUSDT",), **settings: Any
+    simulator: Simulator,
+    root: Path,
+    symbols: tuple[str, ...] = ("BTCUSDT",),
+    streams: tuple[Stream, ...] = (Stream.TRADE, Stream.BOOK_TICKER),
+    **settings: Any,
 ) -> AsyncIterator[Collecting]:
     """A collector until the end of the block; what it ended with is raised."""
     quick = {"hole_grace_seconds": 0.2, "fsync_ms": 100, "flush_ms": 50, "rotate_seconds": 2}
@@ -85,7 +76,7 @@ async def collecting(
         CollectorSettings(
             "binance",
             symbols,
-            (Stream.TRADE, Stream.BOOK_TICKER),
+            streams,
             Endpoint(websocket=simulator.websocket_url, rest=simulator.rest_url),
             clock="exchange",
             **(quick | settings),
@@ -134,10 +125,10 @@ def assert_equal_klines(
             assert second <= first or second >= last - 2, f"second {second} is incomplete"
             continue
         kline = klines[second]
-        wanted = dict(zip(COLUMNS, kline[1:], strict=True))
+        wanted = dict(zip(KLINE_COLUMNS, kline[1:], strict=True))
         if not wanted["trade_count"]:
             wanted |= {"first_trade_id": None, "last_trade_id": None}
-        told = {name: bar[name] for name in COLUMNS}
+        told = {name: bar[name] for name in KLINE_COLUMNS}
         exact = {n: v for n, v in wanted.items() if n not in but or bar["state"] != "aggregated"}
         assert {n: v for n, v in told.items() if n in exact} == exact, f"second {second}, {bar['state']}"
         for name in wanted.keys() - exact.keys():

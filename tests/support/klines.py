@@ -10,6 +10,21 @@ from crypto_lake.exchanges.base import KlineRow
 from crypto_lake.simulator.history import Market
 from crypto_lake.simulator.rest import kline_row
 
+# What a kline tells, by the names of a bar, in the order of the simulator's Kline behind its time.
+KLINE_COLUMNS: tuple[str, ...] = (
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume_base",
+    "volume_quote",
+    "trade_count",
+    "taker_buy_base",
+    "taker_buy_quote",
+    "first_trade_id",
+    "last_trade_id",
+)
+
 
 class MarketKlines:
     """Answers as REST does, without a socket. `failing`: so many requests fail first."""
