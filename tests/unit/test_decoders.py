@@ -11,7 +11,7 @@ from pathlib import Path
 
 APP = Path(__file__).parents[2] / "app" / "crypto_lake"
 # One thread asks, and no other knows the type; the first two import msgspec only where it is used.
-OF_ONE_THREAD = {"cli/run.py", "cli/selection.py", "capture/probe.py"}
+OF_ONE_THREAD = {"cli/run_simulator.py", "cli/selection.py", "capture/probe.py"}
 
 
 def met_late(source: str) -> Iterator[int]:

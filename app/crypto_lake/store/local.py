@@ -13,14 +13,11 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
-
-import msgspec
 
 from crypto_lake.store.base import (
     SHA256_KEY,
@@ -45,22 +42,10 @@ from crypto_lake.store.errors import (
 )
 from crypto_lake.store.limiter import Limiter
 from crypto_lake.store.local_files import Arriving, changed, check_size, make_folder, sync_file, sync_folder
+from crypto_lake.store.local_records import Record, Records
 from crypto_lake.store.names import RESERVED, full_name
 
 _BLOCK_BYTES = 2**20
-
-
-class _Record(msgspec.Struct, frozen=True):
-    """What is known of an object beside its bytes."""
-
-    name: str
-    bytes: int
-    crc32c: str
-    generation: int
-    metadata: dict[str, str]
-
-
-_decode_record = msgspec.json.Decoder(_Record).decode
 
 
 class LocalStore:
@@ -69,6 +54,7 @@ class LocalStore:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._own = root / RESERVED
+        self._records = Records(self._own / "records")
 
     @property
     def url(self) -> str:
@@ -104,14 +90,14 @@ class LocalStore:
                 found = measure(temporary)
                 if found != declared:
                     raise self._copied_wrong(path, declared, at)
-                record = _Record(
+                record = Record(
                     name,
                     declared.bytes,
                     declared.crc32c,
-                    self._next_generation(key),
+                    self._records.next_generation(key),
                     {**(metadata or {}), SHA256_KEY: declared.sha256},
                 )
-                self._write_record(self._coming(key), record)
+                self._records.announce(key, record)
                 make_folder(target.parent)
                 if match:
                     temporary.replace(target)
@@ -120,7 +106,7 @@ class LocalStore:
                     os.link(temporary, target)
                 sync_folder(target.parent)
             except FileExistsError:
-                self._coming(key).unlink(missing_ok=True)
+                self._records.drop_coming(key)
                 held = self._settled(key, name)
                 return compared(held, _differences(held, declared), match)
             finally:
@@ -204,11 +190,7 @@ class LocalStore:
                     )
                 recorded = stored.sha256
                 source = path.open("rb")
-        if (
-            recorded is not None
-            and (record := self._read_record(self._record(key)))
-            and record.crc32c != stored.crc32c
-        ):
+        if recorded is not None and (record := self._records.read(key)) and record.crc32c != stored.crc32c:
             source.close()
             raise Corrupted(
                 f"the file has CRC32C {stored.crc32c} and was written with {record.crc32c}",
@@ -254,52 +236,25 @@ class LocalStore:
             size, crc32c = crc32c_of(path)
             changed_ns = path.stat().st_mtime_ns
         except FileNotFoundError:
-            self._coming(key).unlink(missing_ok=True)
+            self._records.drop_coming(key)
             return None
         except IsADirectoryError as error:
             raise BadAddress(
                 "a folder is there", at=self._at(name), hint="An object can't have the name of a folder."
             ) from error
-        coming = self._read_record(self._coming(key))
+        coming = self._records.coming(key)
         if coming is not None:
             if (coming.bytes, coming.crc32c) == (size, crc32c):
-                self._coming(key).replace(self._record(key))
-                sync_folder(self._record(key).parent)
+                self._records.take_effect(key)
             else:
-                self._coming(key).unlink()
-        record = self._read_record(self._record(key))
+                self._records.drop_coming(key)
+        record = self._records.read(key)
         if record is None:
             # A file that came from elsewhere, e.g. a copied tree: it gets a generation when it is first seen.
-            record = _Record(name, size, crc32c, self._next_generation(key), {})
-            self._write_record(self._record(key), record)
+            record = Record(name, size, crc32c, self._records.next_generation(key), {})
+            self._records.write(key, record)
         updated = datetime.fromtimestamp(changed_ns / 1e9, UTC)
         return Stored(name, size, crc32c, None, record.generation, record.metadata, updated)
-
-    def _next_generation(self, key: str) -> int:
-        """Greater than every one this name had, also where the clock went back."""
-        record = self._read_record(self._record(key))
-        return max(time.time_ns() // 1000, 0 if record is None else record.generation + 1)
-
-    def _record(self, key: str) -> Path:
-        return self._own / "records" / key[:2] / f"{key}.json"
-
-    def _coming(self, key: str) -> Path:
-        return self._own / "records" / key[:2] / f"{key}.coming"
-
-    def _read_record(self, path: Path) -> _Record | None:
-        try:
-            return _decode_record(path.read_bytes())
-        except (FileNotFoundError, msgspec.MsgspecError):
-            return None
-
-    def _write_record(self, path: Path, record: _Record) -> None:
-        make_folder(path.parent)
-        temporary = path.with_suffix(".new")
-        with temporary.open("wb") as file:
-            file.write(msgspec.json.encode(record))
-            sync_file(file)
-        temporary.replace(path)
-        sync_folder(path.parent)
 
     @contextmanager
     def _locked(self, name: str) -> Generator[str, None, None]:
