@@ -80,7 +80,7 @@ LABEL org.opencontainers.image.title="crypto-lake" \
 USER 10001:10001
 WORKDIR /data
 VOLUME /data
-EXPOSE 9464
+EXPOSE 9464 8501
 # Exec form: the program is process 1 and gets SIGTERM itself.
 ENTRYPOINT ["crypto-lake"]
 CMD ["run"]

@@ -19,7 +19,7 @@ BUCKET ?=
 START ?=
 SPEED ?=
 IMAGE ?= crypto-lake:dev
-BENCHMARKS ?= transform collector control_plane ledger reading
+BENCHMARKS ?= transform collector control_plane ledger reading dashboard
 UV_VERSION := 0.13.9
 
 ENVIRONMENT = python=$$(tools/find-python) && "$$python" tools/environment.py --venv $(VENV)

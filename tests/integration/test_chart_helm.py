@@ -69,6 +69,27 @@ VALUES: dict[str, dict[str, Any]] = {
         "serviceAccount": {"annotations": {"a": "b"}},
         "networkPolicy": {"egressPorts": [16443]},
         "lake": {**LAKE, "labels": {"x": "z"}, "annotations": {"x": "z"}},
+        "dashboard": {
+            "enabled": True,
+            "data": "gs://my-lake",
+            "exchange": "binance",
+            "status": ["http://prod-a-0.prod.lakes:9464/status", "http://prod-a-1.prod.lakes:9464/status"],
+            "staleAfter": "1h30m",
+            "port": 80,
+            "env": [{"name": "STORAGE_EMULATOR_HOST", "value": "http://gcs.lakes:4443"}],
+            "resources": {"requests": {"memory": "1Gi"}},
+            "podLabels": {"sidecar.istio.io/inject": "false"},
+            "podAnnotations": {"a": "b"},
+            "priorityClassName": "high",
+            "nodeSelector": {"kubernetes.io/os": "linux"},
+            "tolerations": [{"key": "dedicated", "operator": "Exists"}],
+            "affinity": {"nodeAffinity": {}},
+            "serviceAccount": {"name": "reader", "annotations": {"a": "b"}},
+            "networkPolicy": {
+                "from": [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": "ingress"}}}],
+                "egressPorts": [443, 3128],
+            },
+        },
     },
 }
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
@@ -83,6 +104,15 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a symbol in small letters": ({"lake": {**LAKE, "spec": {"symbols": ["btcusdt"]}}}, "/lake/spec/symbols"),
     "no account": ({"serviceAccount": {"create": False}}, "serviceAccount.name must name one"),
+    "a dashboard of nothing": ({"dashboard": {"enabled": True}}, "dashboard.data must name the bucket"),
+    "a dashboard of a folder": (
+        {"dashboard": {"enabled": True, "data": "/data"}},
+        "/dashboard/data",
+    ),
+    "a dashboard's account": (
+        {"dashboard": {"enabled": True, "data": "gs://a-b/c", "serviceAccount": {"create": False}}},
+        "dashboard.serviceAccount.name must name one",
+    ),
     "a level of logs": ({"operator": {"logLevel": "LOUD"}}, "/operator/logLevel"),
 }
 MAJORS = [
@@ -205,7 +235,12 @@ def test_values_that_are_wrong_are_refused_with_their_name(tmp_path: Path, wrong
 @pytest.mark.parametrize("name", [name for name in VALUES if name != "least"])
 def test_the_operator_understands_the_settings_it_is_given(tmp_path: Path, name: str, major: int) -> None:
     manifests = Helm(major, tmp_path).template(VALUES[name])
-    (deployment,) = [m for m in manifests if m["kind"] == "Deployment"]
+    (deployment,) = [
+        m
+        for m in manifests
+        if m["kind"] == "Deployment"
+        and m["metadata"]["labels"]["app.kubernetes.io/name"] != "crypto-lake-dashboard"
+    ]
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     settings = read_settings({e["name"]: e.get("value", "lakes") for e in container["env"]})
     watch = VALUES[name].get("watch", {})

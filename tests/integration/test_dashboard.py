@@ -22,21 +22,22 @@ import pytest
 from crypto_lake.cli.dashboard import command as dashboard_command
 from crypto_lake.cli.main import main
 from crypto_lake.dashboard import serve as script_of
+from support import browser as a_browser
 from support.bar_rows import Second, write_days
+from support.browser import drawn, text, visit
 from support.fake_gcs import FakeGcs
 from support.fake_gcs.state import Digest
 from support.lakes import command
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-
-CHROMIUM = shutil.which("chromium")
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Debian's package chromium is not installed")
+needs_chromium = pytest.mark.skipif(bool(a_browser.why_not()), reason=a_browser.why_not() or "there is one")
 
 PRICE = 50_000 * 10**8
 HOURS = 2
 # Where a symbol's bars lack seconds, counted from their end: within the last hour, whole intervals and more.
 GAP_FROM, GAP_TO = 1500, 900
-WAIT_MS = 60_000
+
+SHOWN_TRACES = """() => Object.fromEntries(document.querySelector('.js-plotly-plot')._fullData
+  .filter(trace => trace.name.startsWith('best')).map(trace => [trace.name, trace.visible]))"""
 
 
 def rows(end: datetime, price: int, hours: int = HOURS, *, gap: bool = True) -> list[Second]:
@@ -118,61 +119,14 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as api:
-        # As root there is no sandbox; a container's shared memory is small.
-        flags = ["--no-sandbox", "--disable-dev-shm-usage"]
-        with api.chromium.launch(executable_path=CHROMIUM, args=flags) as running:
-            yield running
-
-
-@contextmanager
-def visit(browser: Any, url: str, **options: Any) -> Iterator[Any]:
-    """A page with its picture drawn, all of whose requests went to the server itself."""
-    context = browser.new_context(**options)
-    page = context.new_page()
-    page.set_default_timeout(WAIT_MS)
-    elsewhere: list[str] = []
-    page.on("request", lambda sent: elsewhere.append(sent.url) if is_elsewhere(sent.url, url) else None)
-    try:
-        page.goto(url)
-        drawn(page)
-        yield page
-    finally:
-        context.close()
-    assert elsewhere == []
-
-
-def is_elsewhere(sent: str, url: str) -> bool:
-    own = url.split("?")[0].rstrip("/").removeprefix("http")
-    return not sent.startswith(("data:", "blob:", f"http{own}", f"ws{own}"))
-
-
-def drawn(page: Any, count: int = 1) -> list[dict[str, Any]]:
-    """The pictures as plotly holds them: by symbol's order, data by trace, and the layout."""
-    page.wait_for_function(
-        "n => document.querySelectorAll('.js-plotly-plot .boxes path').length > 0"
-        " && document.querySelectorAll('.js-plotly-plot').length === n"
-        " && document.querySelector('.stApp').dataset.testScriptState === 'notRunning'",
-        arg=count,
-    )
-    script = """() => [...document.querySelectorAll('.js-plotly-plot')].map(plot => ({
-      data: Object.fromEntries(plot.data.map(trace => [trace.name, {
-        x: Array.from(trace.x), y: trace.close ? Array.from(trace.close) : trace.y && Array.from(trace.y)}])),
-      shades: plot.layout.shapes.map(shape => [shape.name, shape.x0, shape.x1]),
-      range: plot.layout.xaxis.range.map(String),
-      drawn: [...plot.querySelectorAll('.boxes path')].filter(box => box.getAttribute('d') !== 'M0,0Z').length}))"""
-    found: list[dict[str, Any]] = page.evaluate(script)
-    return found
+    with a_browser.running() as running:
+        yield running
 
 
 def choose(page: Any, label: str, value: str) -> None:
     box = page.locator('[data-testid="stSelectbox"]', has_text=label).locator("input")
     box.click()
     page.get_by_role("option", name=value, exact=True).click()
-
-
-def text(page: Any) -> str:
-    return str(page.inner_text("body"))
 
 
 @needs_chromium
@@ -213,12 +167,13 @@ def at(x: str) -> datetime:
 
 def check_csv(page: Any, served: Served) -> None:
     """The file equals what the command that the page names prints."""
-    with page.expect_download() as download:
-        page.locator('[data-testid="stDownloadButton"] button').click()
-    saved = Path(download.value.path()).read_text()
     page.get_by_text("The same from a shell").click()
     code = page.locator('[data-testid="stCode"] code')
     code.wait_for()
+    drawn(page, 2)  # opening it read the lake once more
+    with page.expect_download() as download:
+        page.locator('[data-testid="stDownloadButton"] button').click()
+    saved = Path(download.value.path()).read_text()
     words = code.inner_text().split()
     assert words[0] == "crypto-lake"
     done = command(*words[1:])
@@ -233,13 +188,16 @@ def test_new_bars_come_by_themselves(served: Served, browser: Any, tmp_path: Pat
     data = tmp_path / "lake"
     shutil.copytree(served.data, data)
     with serving(data) as url, visit(browser, f"{url}/?range=1h&refresh=15s") as page:
-        before = last_close(drawn(page)[0])
+        (first,) = drawn(page)
+        before, zoomed = last_close(first), zoom(page, first)
         later = served.end + timedelta(minutes=4)
         write_days(data, "BTCUSDT", rows(later, PRICE * 2))
         page.wait_for_function(
             "() => document.querySelector('.js-plotly-plot').data[0].close.some(price => price > 90000)"
         )
-        after = last_close(drawn(page)[0])
+        (second,) = drawn(page)
+        assert second["range"] == zoomed["range"]
+        after = last_close(second)
         assert after[0] > before[0]
         assert after[1] > 90_000 > before[1]
 
@@ -247,6 +205,63 @@ def test_new_bars_come_by_themselves(served: Served, browser: Any, tmp_path: Pat
 def last_close(shown: dict[str, Any]) -> tuple[str, float]:
     price = shown["data"]["price"]
     return [(x, y) for x, y in zip(price["x"], price["y"], strict=True) if y is not None][-1]
+
+
+@needs_chromium
+def test_a_zoom_and_what_was_switched_on_stay_while_bars_come(
+    served: Served, browser: Any, tmp_path: Path
+) -> None:
+    data = tmp_path / "lake"
+    shutil.copytree(served.data, data)
+    with serving(data) as url, visit(browser, f"{url}/?range=1h&refresh=off") as page:
+        (before,) = drawn(page)
+        page.locator(".legendtoggle").first.click()
+        # Plotly waits whether it becomes a double click.
+        page.wait_for_function(f"() => ({SHOWN_TRACES})()['best bid'] === true")
+        zoomed = zoom(page, before)
+        assert shown_traces(page) == {"best bid": True, "best ask": "legendonly"}
+
+        later = served.end + timedelta(minutes=4)
+        write_days(data, "BTCUSDT", rows(later, PRICE * 2))
+        choose(page, "Refresh", "15s")
+        page.wait_for_function(
+            "() => document.querySelector('.js-plotly-plot').data[0].close.some(price => price > 90000)"
+        )
+        (after,) = drawn(page)
+        assert last_close(after)[1] > 90_000 > last_close(zoomed)[1]
+        assert after["range"] == zoomed["range"]
+        assert shown_traces(page) == {"best bid": True, "best ask": "legendonly"}
+
+        # Another range is another picture: all of it is shown.
+        choose(page, "Range", "15m")
+        page.wait_for_function("() => document.querySelector('.js-plotly-plot').data[0].x.length === 180")
+        (other,) = drawn(page)
+        first, *_, last = other["data"]["price"]["x"]
+        assert at(other["range"][0]) < at(first) < at(last) < at(other["range"][1])
+
+
+def zoom(page: Any, before: dict[str, Any]) -> dict[str, Any]:
+    """Drag over the middle of the picture."""
+    box = page.locator(".js-plotly-plot .nsewdrag").first.bounding_box()
+    y = box["y"] + box["height"] * 0.5
+    page.mouse.move(box["x"] + box["width"] * 0.3, y)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.6, y, steps=5)
+    page.mouse.up()
+    page.wait_for_function(
+        "range => String(document.querySelector('.js-plotly-plot').layout.xaxis.range) !== String(range)",
+        arg=before["range"],
+    )
+    (zoomed,) = drawn(page)
+    outer, inner = ([at(x) for x in shown["range"]] for shown in (before, zoomed))
+    assert outer[0] < inner[0] < inner[1] < outer[1]
+    return zoomed
+
+
+def shown_traces(page: Any) -> dict[str, Any]:
+    """Of the traces that wait in the legend, which are shown."""
+    found: dict[str, Any] = page.evaluate(SHOWN_TRACES)
+    return found
 
 
 @needs_chromium

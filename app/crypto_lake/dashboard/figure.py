@@ -1,6 +1,6 @@
 """A symbol's picture as plotly's data: candles, best bid and ask, volume, spread, and what is known. Pure.
 
-No library is needed for it: a figure is a dict of lists, which the page hands to plotly to be checked and drawn.
+No library is needed for it: a figure is a dict of lists, which the page hands to plotly in the browser.
 Backgrounds and letters are the page's own, so that it fits light and dark.
 """
 
@@ -35,15 +35,18 @@ _RANKS: Final = (
 )
 _MOST_SHADES: Final = 150
 _FINE_SECONDS: Final = 5
-HEIGHT: Final = 560
+HEIGHT: Final = 590
 
 
-def figure_of(series: Series) -> dict[str, Any]:
-    """The figure. Where there is no bar, there is nothing to draw: lines break, and the time is shaded."""
+def figure_of(series: Series, revision: str = "") -> dict[str, Any]:
+    """The figure. Where there is no bar, there is nothing to draw: lines break, and the time is shaded.
+
+    `revision`: while it is the same, what a visitor zoomed to or switched on stays as bars come.
+    """
     grid = series.grid
     x = [_time(at) for at in grid["window_start"]]
     data = [_candles(grid, x), *_quotes(series, x), _volume(grid, x), _spread(grid, x), _ranks(series, x)]
-    return {"data": data, "layout": _layout(series)}
+    return {"data": data, "layout": _layout(series) | {"uirevision": revision}}
 
 
 def _time(at: datetime) -> str:
@@ -199,7 +202,7 @@ def _layout(series: Series) -> dict[str, Any]:
     ]
     return {
         "height": HEIGHT,
-        "margin": {"l": 8, "r": 8, "t": 28, "b": 8},
+        "margin": {"l": 8, "r": 8, "t": 28, "b": 38},  # below: a time, and its day in a second line
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "hovermode": "x",
@@ -209,8 +212,9 @@ def _layout(series: Series) -> dict[str, Any]:
         "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
         "shapes": shapes,
         "xaxis": {
+            # Its range is that of the strip, which has each interval of the window. With one given here, a visitor's
+            # zoom would end where that moves on.
             "type": "date",
-            "range": [_time(series.window.start - half), _time(series.window.end - half)],
             "anchor": "y4",
             "rangeslider": {"visible": False},
             "gridcolor": _GRID,

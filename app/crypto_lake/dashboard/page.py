@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 import streamlit as st
 
@@ -13,22 +13,19 @@ from crypto_lake.access.errors import LakeError
 from crypto_lake.access.lake import Lake
 from crypto_lake.access.times import Span, as_seconds
 from crypto_lake.dashboard import choice, reading, status
+from crypto_lake.dashboard.chart import show_figure
 from crypto_lake.dashboard.choice import AUTO, OWN_RANGE, Freshness
 from crypto_lake.dashboard.figure import figure_of
 from crypto_lake.dashboard.series import Series
 from crypto_lake.dashboard.serve import Settings
 from crypto_lake.dashboard.words import figures_of, known_words, numbers_of
 
+FIRST_RANGE: Final = "6h"
 _STYLE: Final = """<style>
 .block-container {padding: 1.2rem 1rem 2rem; max-width: 1500px}
 [data-testid="stMetricValue"] {font-size: 1.1rem}
 [data-testid="stMetricLabel"] {opacity: .75}
 </style>"""
-_CHART: Final[dict[str, Any]] = {
-    "displaylogo": False,
-    "displayModeBar": "hover",
-    "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"],
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +38,11 @@ class Asked:
     every: str
 
 
-@st.cache_resource(show_spinner=False, max_entries=4)
-def _lake(where: str, exchange: str | None) -> Lake:
-    """One for all visitors: it may be used from several threads."""
-    return Lake(where, exchange=exchange)
-
-
 def show(settings: Settings) -> None:
     st.set_page_config(page_title="crypto-lake", page_icon="🌊", layout="wide")
     st.html(_STYLE)
     try:
-        lake = _lake(settings.where, settings.exchange)
+        lake = reading.lake_of(settings.where, settings.exchange)
         symbols = lake.symbols()
         exchange = lake.exchange if symbols else ""
     except LakeError as error:
@@ -80,7 +71,12 @@ def _controls(symbols: Sequence[str]) -> tuple[Asked | None, str]:
             width=300,
         )
         range_name = st.selectbox(
-            "Range", [*choice.RANGES, OWN_RANGE], index=2, key="range", bind="query-params", width=110
+            "Range",
+            [*choice.RANGES, OWN_RANGE],
+            index=choice.RANGES.index(FIRST_RANGE),
+            key="range",
+            bind="query-params",
+            width=110,
         )
         every = st.selectbox("Bars", [AUTO, *choice.INTERVALS], key="every", bind="query-params", width=90)
         refresh = st.selectbox(
@@ -140,7 +136,7 @@ def _read_and_draw(settings: Settings, lake: Lake, asked: Asked) -> None:
     if chosen.told:
         st.info(chosen.told)
     for one, its in zip(picture.series, fresh, strict=True):
-        _symbol(one, its)
+        _symbol(one, its, f"{asked.range_name} {asked.span} {chosen.name}")
     _below(settings, picture, live, asked)
     st.caption(
         f"{window.start:%Y-%m-%d %H:%M:%S} to {window.end:%Y-%m-%d %H:%M:%S} UTC, bars of {chosen.name}; "
@@ -148,10 +144,10 @@ def _read_and_draw(settings: Settings, lake: Lake, asked: Asked) -> None:
     )
 
 
-def _symbol(series: Series, fresh: Freshness) -> None:
+def _symbol(series: Series, fresh: Freshness, revision: str) -> None:
     st.markdown(f"**{series.symbol}** · {known_words(series, fresh)}")
     _metrics(numbers_of(series))
-    st.plotly_chart(figure_of(series), key=f"chart-{series.symbol}", config=_CHART, theme="streamlit")
+    show_figure(figure_of(series, revision), key=f"chart-{series.symbol}")
 
 
 def _metrics(pairs: Sequence[tuple[str, str, str]]) -> None:
@@ -179,8 +175,10 @@ def _below(settings: Settings, picture: reading.Picture, live: status.Live, aske
         icon=":material/download:",
         disabled=picture.bars.is_empty(),
     )
-    with st.expander("The same from a shell"):
-        st.code(
+    # What shows code is a third as large as plotly: a visitor who does not open this does not load it.
+    shell = st.expander("The same from a shell", key="shell", on_change="rerun")
+    if shell.open:
+        shell.code(
             reading.command_for(picture, asked.symbols, settings.where, settings.exchange),
             language="shell",
             wrap_lines=True,

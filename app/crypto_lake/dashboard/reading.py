@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 import polars as pl
@@ -32,6 +33,12 @@ class Picture:
     series: tuple[Series, ...]
     gaps: pl.DataFrame
     gaps_whole: bool
+
+
+@lru_cache(maxsize=4)
+def lake_of(where: str, exchange: str | None) -> Lake:
+    """One for all visitors: it may be used from several threads."""
+    return Lake(where, exchange=exchange)
 
 
 def known_until(lake: Lake, symbols: Sequence[str]) -> dict[str, datetime | None]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -84,15 +83,17 @@ def serve(settings: Settings, listen: str, port: int, *, opens_browser: bool) ->
     home = home_of(os.environ)
     if home is not None:
         os.environ["HOME"] = home
-    # What the first visitor would wait for.
-    import plotly.graph_objects  # noqa: F401  # pyright: ignore[reportUnusedImport]
     from streamlit.web import bootstrap
 
-    import crypto_lake.dashboard.page
+    from crypto_lake.dashboard import server, warm
 
-    page = Path(crypto_lake.dashboard.page.__file__).with_name("script.py")
-    flags = options(listen, port, opens_browser=opens_browser)
-    bootstrap.load_config_options(flags)
-    sys.argv = [str(page)]
-    with redirect_stdout(sys.stderr):  # Streamlit says there that it stops
-        bootstrap.run(str(page), False, arguments_of(settings), flags)
+    script = Path(__file__).with_name("script.py")
+    bootstrap.load_config_options(options(listen, port, opens_browser=opens_browser))
+    sys.argv = [str(script), *arguments_of(settings)]
+    server.run(
+        script,
+        listen,
+        port,
+        warm_up=lambda stopping: warm.up(settings, stopping),
+        opens_browser=opens_browser,
+    )

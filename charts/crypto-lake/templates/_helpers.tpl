@@ -53,6 +53,42 @@ app.kubernetes.io/name: crypto-lake-operator
 app.kubernetes.io/name: crypto-lake-hook
 {{- end -}}
 
+{{- define "crypto-lake.dashboard" -}}
+{{- printf "%s-dashboard" (include "crypto-lake.fullname" .) -}}
+{{- end -}}
+
+{{- define "crypto-lake.dashboardAccount" -}}
+{{- if .Values.dashboard.serviceAccount.create -}}
+{{- default (include "crypto-lake.dashboard" .) .Values.dashboard.serviceAccount.name -}}
+{{- else -}}
+{{- required "dashboard.serviceAccount.create is false: dashboard.serviceAccount.name must name one" .Values.dashboard.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* By this name the lakes' NetworkPolicies let it ask their collectors. */ -}}
+{{- define "crypto-lake.dashboardSelector" -}}
+app.kubernetes.io/name: crypto-lake-dashboard
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "crypto-lake.dashboardLabels" -}}
+{{ include "crypto-lake.commonLabels" . }}
+app.kubernetes.io/name: crypto-lake-dashboard
+{{- end -}}
+
+{{- /* TCP ports of the bucket, as JSON, with that of an emulator. */ -}}
+{{- define "crypto-lake.dashboardPorts" -}}
+{{- $ports := .Values.dashboard.networkPolicy.egressPorts -}}
+{{- range .Values.dashboard.env -}}
+{{- if eq .name "STORAGE_EMULATOR_HOST" -}}
+{{- with regexFind ":[0-9]+$" (trimSuffix "/" (default "" .value)) -}}
+{{- $ports = append $ports (trimPrefix ":" . | int64) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $ports | uniq | toJson -}}
+{{- end -}}
+
 {{- define "crypto-lake.commonLabels" -}}
 {{- with .Values.commonLabels }}{{ toYaml . }}
 {{ end -}}

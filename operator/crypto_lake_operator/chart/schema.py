@@ -15,6 +15,26 @@ _TEXTS: Final[Schema] = {"type": "object", "additionalProperties": {"type": "str
 _OBJECTS: Final[Schema] = {"type": "array", "items": {"type": "object"}}
 _DNS_LABEL: Final = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _SECONDS: Final[Schema] = {"type": "number", "exclusiveMinimum": 0}
+_PORT: Final[Schema] = {"type": "integer", "minimum": 1, "maximum": 65535}
+_PORTS: Final[Schema] = {"type": "array", "minItems": 1, "items": _PORT}
+_RESOURCES: Final[Schema] = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {"requests": {"type": "object"}, "limits": {"type": "object"}},
+}
+_VARIABLES: Final[Schema] = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "required": ["name"],
+        "additionalProperties": False,
+        "properties": {
+            "name": {"type": "string"},
+            "value": {"type": "string"},
+            "valueFrom": {"type": "object"},
+        },
+    },
+}
 _SETTINGS: Final = cast(
     "Schema", msgspec.json.schema(OperatorSettings)["$defs"]["OperatorSettings"]["properties"]
 )
@@ -46,35 +66,15 @@ _FURTHER: Final[dict[str, Schema]] = {
     "operator.resyncSeconds": _SECONDS,
     "operator.pollSeconds": _SECONDS,
     "operator.statusSeconds": {"type": "number", "minimum": 0},
-    "operator.env": {
-        "type": "array",
-        "items": {
-            "type": "object",
-            "required": ["name"],
-            "additionalProperties": False,
-            "properties": {
-                "name": {"type": "string"},
-                "value": {"type": "string"},
-                "valueFrom": {"type": "object"},
-            },
-        },
-    },
-    "resources": {
-        "type": "object",
-        "additionalProperties": False,
-        "properties": {"requests": {"type": "object"}, "limits": {"type": "object"}},
-    },
+    "operator.env": _VARIABLES,
+    "resources": _RESOURCES,
     "podLabels": _TEXTS,
     "podAnnotations": _TEXTS,
     "nodeSelector": _TEXTS,
     "tolerations": _OBJECTS,
     "affinity": {"type": "object"},
     "serviceAccount.annotations": _TEXTS,
-    "networkPolicy.egressPorts": {
-        "type": "array",
-        "minItems": 1,
-        "items": {"type": "integer", "minimum": 1, "maximum": 65535},
-    },
+    "networkPolicy.egressPorts": _PORTS,
     "prometheus.podLabels": {
         "type": "array",
         "items": {"type": "string", "pattern": r"^[A-Za-z0-9./_-]+=[A-Za-z0-9._-]*$"},
@@ -85,6 +85,21 @@ _FURTHER: Final[dict[str, Schema]] = {
     "runbookUrl": {"type": "string", "pattern": r"^(https?://\S+)?$"},
     "dashboards.labels": _TEXTS,
     "dashboards.annotations": _TEXTS,
+    "dashboard.data": {"type": "string", "pattern": r"^(gs://[a-z0-9][a-z0-9._-]+(/\S*)?)?$"},
+    "dashboard.exchange": {"type": "string", "pattern": "^[a-z0-9-]*$"},
+    "dashboard.status": {"type": "array", "items": {"type": "string", "pattern": r"^https?://\S+$"}},
+    "dashboard.staleAfter": {"type": "string", "pattern": r"^([0-9]+(\.[0-9]+)?(ms|[smhdw]))*$"},
+    "dashboard.port": _PORT,
+    "dashboard.env": _VARIABLES,
+    "dashboard.resources": _RESOURCES,
+    "dashboard.podLabels": _TEXTS,
+    "dashboard.podAnnotations": _TEXTS,
+    "dashboard.nodeSelector": _TEXTS,
+    "dashboard.tolerations": _OBJECTS,
+    "dashboard.affinity": {"type": "object"},
+    "dashboard.serviceAccount.annotations": _TEXTS,
+    "dashboard.networkPolicy.from": _OBJECTS,
+    "dashboard.networkPolicy.egressPorts": _PORTS,
     "lake.name": {"type": "string", "pattern": r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)?$"},
     "lake.labels": _TEXTS,
     "lake.annotations": _TEXTS,

@@ -13,6 +13,7 @@ from crypto_lake_operator.render.stateful import COMPONENT
 
 EMULATOR_VARIABLE: Final = "STORAGE_EMULATOR_HOST"
 _NAMESPACE: Final = "kubernetes.io/metadata.name"
+_DASHBOARD: Final = "crypto-lake-dashboard"
 _DEFAULT_PORTS: Final = {"https": 443, "wss": 443, "http": 80, "ws": 80}
 
 
@@ -101,6 +102,11 @@ def _may_ask(context: Context) -> list[dict[str, Any]]:
         "namespaceSelector": {"matchLabels": {_NAMESPACE: settings.namespace}},
         "podSelector": {"matchLabels": {"app.kubernetes.io/name": naming.MANAGED_BY}},
     }
+    # The one that the operator's chart makes, beside it.
+    dashboard = {
+        "namespaceSelector": operator["namespaceSelector"],
+        "podSelector": {"matchLabels": {"app.kubernetes.io/name": _DASHBOARD}},
+    }
     namespace = (
         {"matchLabels": {_NAMESPACE: settings.prometheus_namespace}} if settings.prometheus_namespace else {}
     )
@@ -110,7 +116,7 @@ def _may_ask(context: Context) -> list[dict[str, Any]]:
         "namespaceSelector": namespace,
         "podSelector": {"matchLabels": labels} if labels else {},
     }
-    return [operator, prometheus]
+    return [operator, dashboard, prometheus]
 
 
 def egress_ports(spec: CryptoLakeSpec) -> list[int]:
