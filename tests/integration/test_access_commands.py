@@ -20,9 +20,11 @@ import pytest
 
 from crypto_lake import Lake
 from crypto_lake.access.columns import NAMES
+from crypto_lake.cli.main import main
 from support.bar_rows import Second, write_days
 from support.lakes import command
 
+PROGRAM = (sys.executable, "-m", "crypto_lake.cli.main")
 START = int(datetime(2024, 8, 8, tzinfo=UTC).timestamp())
 
 
@@ -142,19 +144,42 @@ def test_what_show_prints_runs_elsewhere(data: str) -> None:
         (("query", "BTCUSDT", "--every", "1x"), 2, "is no interval"),
         (("query", "BTCUSDT", "--from", "2020-01-01", "--to", "2020-01-02"), 1, "BTCUSDT: 2024-08-08"),
         (("query", "BTCUSDT", "--out", "bars.xls"), 2, "end the name in .csv, .json or .parquet"),
+        (("query", "BTCUSDT", "--out", "/proc/x.csv"), 2, "--out /proc/x.csv: "),
+        (
+            ("sql", "SELECT 1", "--out", "nowhere/x.csv"),
+            2,
+            "--out nowhere/x.csv: No such file or directory; name a",
+        ),
+        (("sql", "--show", "macro", "--every", "5m"), 2, "macro takes nothing"),
         (("sql", "--show", "bars_9m"), 2, "no view or macro 'bars_9m'"),
         (("sql", "SELECT 1", "--every", "5m"), 2, "only with --show"),
     ],
 )
-def test_errors_are_one_line_and_a_code(data: str, arguments: tuple[str, ...], code: int, says: str) -> None:
-    done = command(*arguments, "--data", data)
-    assert (done.returncode, done.stdout) == (code, "")
-    assert says in done.stderr
-    assert done.stderr.count("\n") == 1
+def test_errors_are_one_line_and_a_code(
+    data: str, arguments: tuple[str, ...], code: int, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments, "--data", data]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert says in err
+    assert err.count("\n") == 1
 
 
 def test_a_lake_that_is_not_there(tmp_path: Path) -> None:
-    assert command("query", "BTCUSDT", "--data", str(tmp_path / "no")).returncode == 4
+    assert main(["query", "BTCUSDT", "--data", str(tmp_path / "no")]) == 4
+
+
+@pytest.mark.parametrize("shape", ["csv", "parquet"])
+def test_a_reader_that_has_enough_is_no_error(data: str, shape: str) -> None:
+    process = subprocess.Popen(
+        [*PROGRAM, "query", "BTCUSDT", "--every", "1s", "-o", shape, "--data", data],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    process.stdout.close()  # before there is anything to read
+    _, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (1, b"")
 
 
 def test_ctrl_c_stops_at_once_and_leaves_no_half_file(data: str, tmp_path: Path) -> None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
 
 from crypto_lake.cli.main import main
+from crypto_lake.lake.layout import Layout
 from support.bar_rows import Second, write_days
 from support.bigquery_server import FakeBigQuery
 from support.fake_gcs import FakeGcs
 from support.fake_gcs.state import Digest
+from support.macro import Scripted, ask, trading_days
 
 ASKED = ("--bucket", "gs://lake/prod", "--dataset", "my-project.lake")
 SYMBOLS = ("--symbols", "BTCUSDT,ETHUSDT")
@@ -43,7 +45,7 @@ def test_the_statements_are_those_that_are_run(
     assert main(["bigquery", "apply", *ASKED, *SYMBOLS]) == 0
     out, err = capsys.readouterr()
     assert server.ran == [one["sql"] for one in printed["statements"]]
-    assert "2 tables and 21 views are there: my-project.lake in EU" in out
+    assert "2 tables and 22 views are there: my-project.lake in EU" in out
     assert "created       view bars_1m" in out
     assert err == ""
 
@@ -84,6 +86,8 @@ def test_symbols_are_those_with_published_days(
     start = int(datetime(2024, 8, 8, tzinfo=UTC).timestamp())
     for symbol in ("BTCUSDT", "SOLUSDT"):
         write_days(tmp_path, symbol, [Second(start, 5, ((1, 5, 7, True),))])
+    days = {"^GSPC": trading_days(date(2024, 8, 1), date(2024, 8, 7))}
+    ask(Scripted(days), date(2024, 8, 8), layout=Layout(tmp_path))
     with FakeGcs() as bucket:
         for path in tmp_path.rglob("*.parquet"):
             digest = Digest()
@@ -92,7 +96,10 @@ def test_symbols_are_those_with_published_days(
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", bucket.url)
         assert main(["bigquery", "ddl", *ASKED]) == 0
         text = capsys.readouterr().out
-        assert text.count("CREATE OR REPLACE EXTERNAL TABLE") == 2
+        assert text.count("CREATE OR REPLACE EXTERNAL TABLE") == 3
+        assert "gs://lake/prod/parquet/macro/*" in text
+        assert main(["bigquery", "ddl", *ASKED, "--no-macro"]) == 0
+        assert "files_macro" not in capsys.readouterr().out
         assert "gs://lake/prod/parquet/binance/SOLUSDT/*" in text
         assert main(["bigquery", "ddl", "--bucket", "gs://lake/other", "--dataset", "lake"]) == 1
         assert "has no bars yet" in capsys.readouterr().err

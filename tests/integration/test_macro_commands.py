@@ -8,7 +8,9 @@ import re
 import shlex
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -23,7 +25,9 @@ from crypto_lake.cli.main import main
 from crypto_lake.lake.layout import Layout
 from crypto_lake.lake.macro_files import name_of
 from crypto_lake.lake.macro_schema import MACRO_SCHEMA
+from crypto_lake.model import task_outcome
 from crypto_lake.model.series import DEFAULT_SERIES
+from crypto_lake.model.task_outcome import TaskOutcome
 from crypto_lake.watch.disk import DiskScanner
 from support.yahoo import FakeYahoo, Fault, Market, Row, rows, weekdays
 
@@ -274,6 +278,40 @@ def test_a_process_of_its_own_prints_nothing_else(lake: Lake) -> None:
     assert list(home.rglob("*")) == []
 
 
+def test_an_update_leaves_what_became_of_it(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = lake.folder / "termination-log"
+    monkeypatch.setenv("TASK_OUTCOME", str(left))
+    assert lake("update")[0] == 0
+    assert task_outcome.decode(left.read_bytes()) == TaskOutcome(task="macro", ok=True)
+    # Two kinds of trouble: a series that is not there for good, and a limit.
+    left.unlink()
+    assert lake("update", "--series", "GC=F", "--series", "^NOPE")[0] == 1
+    found = task_outcome.decode(left.read_bytes())
+    assert found is not None
+    assert (found.task, found.ok) == ("macro", False)
+    assert found.problem.startswith("^NOPE: Yahoo does not have it (HTTP 404)")
+    lake.server.faults.extend([LIMITED] * 2)
+    assert lake("update")[0] == 4
+    assert lake.server.fired == [LIMITED] * 2
+    found = task_outcome.decode(left.read_bytes())
+    assert found is not None
+    assert found.problem.startswith("2 of 2 series; ^GSPC: Yahoo limits")
+    # A history that a person asks for is no task; what was stopped has no outcome; nor has what can never work.
+    left.unlink()
+    assert lake("backfill", *SPAN)[0] == 0
+    monkeypatch.setattr("crypto_lake.cli.macro.stopping", stopped)
+    assert lake("update")[0] == 130
+    assert lake("update", "--series", "gc=f")[0] == 2
+    assert not left.exists()
+
+
+@contextmanager
+def stopped() -> Iterator[threading.Event]:
+    event = threading.Event()
+    event.set()
+    yield event
+
+
 # --- docs/macro.md ---------------------------------------------------------------------------------------------------
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "macro.md").read_text(encoding="utf-8")
@@ -311,7 +349,9 @@ def test_the_examples_of_the_document(lake: Lake) -> None:
 
 def test_the_series_of_the_document_are_the_usual_ones() -> None:
     rows = re.findall(
-        r"^\| `([^`]+)` \| [^|]+ \|$", DOCUMENT.split("| series | what |")[1].split("\n\n")[0], re.MULTILINE
+        r"^\| `([^`]+)` \| [^|]+ \| [^|]+ \| United States' (?:exchanges|bond market) \|$",
+        DOCUMENT.split("| series | what | exchange | calendar |")[1].split("\n\n")[0],
+        re.MULTILINE,
     )
     assert tuple(rows) == DEFAULT_SERIES
 

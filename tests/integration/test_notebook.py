@@ -9,15 +9,18 @@ import os
 import random
 import sys
 import zipfile
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from crypto_lake import Lake
 from crypto_lake.cli import notebook
 from crypto_lake.cli.main import main
+from crypto_lake.lake.layout import Layout
 from support.bar_rows import Second, write_days
+from support.macro import Scripted, ask, trading_days
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE = ROOT / "notebooks" / "analysis_template.ipynb"
@@ -48,6 +51,15 @@ def make_market(root: Path, symbols: tuple[str, ...], *, quotes: bool = True) ->
             quote = (price - 10**8, 10**8, price + 10**8, 10**8) if quotes else None
             rows.append(Second(second, close, trades, state, quote, (2 * 10**8,) if quotes else ()))
         write_days(root, symbol, rows)
+
+
+def keep_series(root: Path) -> None:
+    """A macro series that was fetched long after its days, and one of which nothing was known when the market was."""
+    days = {
+        "^GSPC": trading_days(date(2024, 8, 1), date(2024, 8, 9)),
+        "^VIX": trading_days(date(2024, 8, 9), date(2024, 8, 9)),
+    }
+    ask(Scripted(days), date(2024, 9, 1), *days, layout=Layout(root))
 
 
 def run(path: Path) -> Any:
@@ -89,12 +101,14 @@ def test_it_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     # As in a process that has Streamlit loaded: without a word of the notebook's own there would be no pictures.
     monkeypatch.setenv("MPLBACKEND", "Agg")
     make_market(tmp_path / "lake", ("BTCUSDT", "ETHUSDT"))
+    keep_series(tmp_path / "lake")
     assert main(["notebook", str(tmp_path / "here"), "--no-open", "--data", str(tmp_path / "lake")]) == 0
     book = run(tmp_path / "here" / "analysis.ipynb")
-    # Coverage, two of candles, imbalance, spread, volatility, correlation, volume profile.
-    assert pictures(book) == 8
+    # Coverage, two of candles, imbalance, spread, volatility, correlation, volume profile, macro series.
+    assert pictures(book) == 9
     assert "BTCUSDT, ETHUSDT, 2024-08-08 13:00 to 2024-08-08 13:30 UTC" in told(book)
-    assert "this lake has no macro series" in told(book)
+    assert "^VIX: no value was known by then" in told(book)
+    assert "^GSPC: no value" not in told(book)
 
 
 @pytest.mark.faults
@@ -108,6 +122,17 @@ def test_it_runs_on_one_symbol_and_on_many(tmp_path: Path, symbols: tuple[str, .
     book = run(tmp_path / "analysis.ipynb")
     assert pictures(book) == (8 if len(symbols) > 1 else 7)
     assert ("no quotes in this range" in told(book)) is not quotes
+    assert "this lake has no macro series" in told(book)
+
+
+def test_on_a_lake_without_bars_it_says_so(tmp_path: Path) -> None:
+    (connect,) = [
+        "".join(cell["source"])
+        for cell in json.loads(TEMPLATE.read_text())["cells"]
+        if "lake = Lake(LAKE)" in "".join(cell["source"])
+    ]
+    with pytest.raises(ValueError, match="has no bars yet; crypto-lake run collects"):
+        exec(connect, {"Lake": Lake, "LAKE": tmp_path, "SYMBOLS": []})
 
 
 def test_it_is_kept_without_outputs() -> None:

@@ -27,5 +27,9 @@ class ReplacedError(LakeError):
     """An object was replaced while it was read, and its old version is gone. The same query will work again."""
 
 
+class DamagedError(LakeError):
+    """A file of the lake that is no whole Parquet file; the message names its symbol and day."""
+
+
 class QueryError(LakeError):
     """A statement that DuckDB refuses, in its words."""

@@ -20,8 +20,10 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Final
 
 import pyarrow as pa
@@ -31,7 +33,7 @@ from fsspec import AbstractFileSystem
 from crypto_lake.access.columns import COLUMNS
 from crypto_lake.access.errors import InvalidArgumentError, LakeError
 from crypto_lake.access.macro_queries import MacroQueries
-from crypto_lake.access.places import DayFile, Held, Place, files_of, replaced
+from crypto_lake.access.places import DayFile, Held, Place, damaged, files_of, replaced
 from crypto_lake.access.times import Span, as_span
 
 PROTOCOL: Final = "lake"
@@ -39,13 +41,15 @@ EVERYTHING: Final = f"{PROTOCOL}://*/*"
 _PATH: Final = re.compile(
     r"(?P<version>[^/]+)/exchange=(?P<exchange>[^/]+)/symbol=(?P<symbol>[^/]+)/day=(?P<day>[^/]+)/bars\.parquet"
 )
+_NAMED: Final = re.compile(rf"""['"]?{PROTOCOL}://{_PATH.pattern}['"]?:?""")
 _HELD_FILES: Final = 256
 _KEPT_SNAPSHOTS: Final = 64
 # Between two listings of one query, and between its binding and its run, nothing need be open.
 _IDLE_SECONDS: Final = 0.25
 _YOUNG_SECONDS: Final = 1.0
 _LONGEST_SECONDS: Final = 30.0  # even where queries overlap without an end
-# Where a lake has no file, DuckDB gets one without rows: a query on it is then answered, with nothing.
+# First in every listing is one without rows. DuckDB takes the columns of a query from it, and opens of the others only those that
+# the query's conditions leave: a damaged one fails no query that does not read it, and without any the answer is nothing.
 _NO_FILE: Final = f"none/exchange=none/symbol=none/day={datetime(1970, 1, 1):%Y-%m-%d}/bars.parquet"
 _TYPES: Final = {
     "text": pa.string(),
@@ -99,6 +103,7 @@ class LakeFiles(AbstractFileSystem):
         self.problem: LakeError | None = None  # the last one; DuckDB's own error tells it as a traceback
         self.opened_days = 0  # files that were opened so far, each once a snapshot
         self._lock = threading.RLock()
+        self._unread = threading.local()  # other threads query meanwhile
         self._number = 0
         self._snapshots: OrderedDict[str, _Snapshot] = OrderedDict()
         # By snapshot and file; the least lately used goes first. What is open has a hold of its own.
@@ -119,6 +124,24 @@ class LakeFiles(AbstractFileSystem):
             for snapshot in self._snapshots.values():
                 snapshot.is_ended = True
 
+    def damage_in(self, message: str) -> LakeError | None:
+        """What DuckDB says of a file that it could not read, told so that it can be helped; None where it names none."""
+        found = _NAMED.search(message)
+        if found is None:
+            return None
+        why = " ".join(_NAMED.sub("", message).partition("\n")[0].split())
+        return damaged(self.place, found["symbol"], found["day"], why)
+
+    @contextmanager
+    def unread(self) -> Generator[None]:
+        """While views are made, no file is looked at: DuckDB wants to know the columns alone, and these are fixed."""
+        self._unread.here = True
+        try:
+            with self.macro.unread():
+                yield
+        finally:
+            self._unread.here = False
+
     def _failed(self, error: LakeError) -> None:
         self.problem = error
 
@@ -127,8 +150,10 @@ class LakeFiles(AbstractFileSystem):
         name = self._strip_protocol(path)
         if "*" not in name:
             return [name]
+        if getattr(self._unread, "here", False) and not self.macro.owns(name):
+            return [_NO_FILE]
         try:
-            return self.macro.glob() if self.macro.owns(name) else self._listing(name) or [_NO_FILE]
+            return self.macro.glob() if self.macro.owns(name) else [_NO_FILE, *self._listing(name)]
         except LakeError as error:
             self._failed(error)
             raise
@@ -290,10 +315,15 @@ class _NoRows:
     identity: object = None
 
     def __init__(self) -> None:
-        sink = io.BytesIO()
-        pq.write_table(STORED_SCHEMA.empty_table(), sink)
-        self._data = sink.getvalue()
+        self._data = _no_rows()
         self.size = len(self._data)
 
     def read(self, offset: int, length: int) -> bytes:
         return self._data[offset : offset + length]
+
+
+@cache
+def _no_rows() -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(STORED_SCHEMA.empty_table(), sink)
+    return sink.getvalue()

@@ -6,28 +6,27 @@ import os
 import threading
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import duckdb
 import polars as pl
 
 from crypto_lake.access import columns as columns_
 from crypto_lake.access import macro as macro_
-from crypto_lake.access.errors import InvalidArgumentError, LakeError, NoDataError, UnknownSymbolError
+from crypto_lake.access.errors import InvalidArgumentError, LakeError
 from crypto_lake.access.files import LakeFiles, selection
+from crypto_lake.access.holdings import Holdings, named
 from crypto_lake.access.places import open_place
 from crypto_lake.access.questions import bars_statement, macro_statement, unknown_days
 from crypto_lake.access.reading import Question, frames, in_utc, lazy
 from crypto_lake.access.session import asking, open_session, source
 from crypto_lake.access.statements import VIEWS, elsewhere
-from crypto_lake.access.times import Span, Time, as_seconds, as_span, whole_intervals
-from crypto_lake.model.symbols import nearest
+from crypto_lake.access.times import Span, Time, as_span
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Fill = Literal["previous"]
-_SHOWN: Final = 20
 
 
 class Lake:
@@ -48,7 +47,7 @@ class Lake:
         """
         self._place = open_place(where)
         self._files = LakeFiles(self._place)
-        self._asked_exchange = exchange
+        self._holdings = Holdings(self._place, exchange)
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._lock = threading.Lock()
 
@@ -60,35 +59,18 @@ class Lake:
     @property
     def exchange(self) -> str:
         """The exchange whose bars are read. LakeError where there are several, and none was named."""
-        there = self._place.exchanges()
-        if self._asked_exchange is not None:
-            if there and self._asked_exchange not in there:
-                raise UnknownSymbolError(
-                    f"{self.url} has no bars of {self._asked_exchange}; there are those of {', '.join(there)}"
-                )
-            return self._asked_exchange
-        if len(there) > 1:
-            raise InvalidArgumentError(
-                f"{self.url} has bars of {', '.join(there)}; say which: Lake(…, exchange={there[0]!r})"
-            )
-        if not there:
-            raise NoDataError(
-                f"{self.url} has no bars yet; `crypto-lake transform` makes them of what was collected"
-            )
-        return there[0]
+        return self._holdings.exchange
 
     def symbols(self) -> list[str]:
         """Symbols that have bars, sorted. Empty where there are no bars yet."""
-        if self._asked_exchange is None and not self._place.exchanges():
-            return []
-        return self._place.symbols(self.exchange)
+        return self._holdings.symbols()
 
     def days(self, symbol: str | None = None) -> list[str]:
         """Days with bars of this symbol (of any, for None), as `2024-08-08`, sorted."""
         if symbol is None:
-            return sorted({day for name in self.symbols() for day in self._days(name, Span())})
-        self._check((symbol,))
-        return self._days(symbol, Span())
+            return sorted({day for name in self.symbols() for day in self._holdings.days(name, Span())})
+        self._holdings.check((symbol,))
+        return self._holdings.days(symbol, Span())
 
     def bars(
         self,
@@ -116,10 +98,8 @@ class Lake:
         It is read when it is collected, and anew each time: only the days of the range, and only columns that are used.
         UnknownSymbolError and NoDataError say what there is.
         """
-        question = self._question(symbols, start, end, every, columns, fill)
-        return lazy(
-            question, lambda: self._bounds(question.symbols, question.span), self._files, self._cursor
-        )
+        question = self._holdings.question(symbols, start, end, every, columns, fill)
+        return lazy(question, lambda: self._days_of(question), self._files, self._cursor)
 
     def batches(
         self,
@@ -134,34 +114,8 @@ class Lake:
         """The same as `bars`, piece by piece in order, each of at most about half a million rows: for what is more than
         memory holds. There is at least one, which may be empty.
         """
-        question = self._question(symbols, start, end, every, columns, fill)
-        return frames(question, self._bounds(question.symbols, question.span), self._files, self._cursor)
-
-    def _question(
-        self,
-        symbols: str | Iterable[str],
-        start: Time | None,
-        end: Time | None,
-        every: str | timedelta,
-        columns: str | Iterable[str] | None,
-        fill: str | None,
-    ) -> Question:
-        """What is asked for, and that there is any of it."""
-        names = self._symbols(symbols)
-        chosen = columns_.chosen(columns)
-        if fill not in (None, "previous"):
-            raise InvalidArgumentError(
-                f"fill {fill!r}: give 'previous', or None to have no row where nothing is known"
-            )
-        seconds = as_seconds(every)
-        given = as_span(start, end)
-        span = whole_intervals(given, seconds)
-        if span.start is not None and span.start == span.end:
-            raise InvalidArgumentError(f"no interval of {every} begins {given}")
-        self._check(names)
-        if self._bounds(names, span) is None:
-            raise NoDataError(self._nothing(names, given))
-        return Question(self.exchange, names, span, seconds, chosen, fill is not None)
+        question = self._holdings.question(symbols, start, end, every, columns, fill)
+        return frames(question, self._days_of(question), self._files, self._cursor)
 
     def to_pandas(
         self,
@@ -198,10 +152,10 @@ class Lake:
         not there between the day's first and last trade (null without a trade); first_second, last_second: of the bars
         that are there. Of a day that is not over the rest of it is missing too: give an end.
         """
-        span = self._range((symbol,), start, end)
-        if self._bounds((symbol,), span) is None:
+        span = self._holdings.range((symbol,), start, end)
+        if self._holdings.bounds((symbol,), span) is None:
             if span.start is None or span.end is None:
-                raise NoDataError(self._nothing((symbol,), span))
+                raise self._holdings.nothing((symbol,), span)
             return self._answer(unknown_days(self.exchange, symbol, span))
         return self._answer(macro_statement("coverage", (symbol,), span, self._source((symbol,), span)))
 
@@ -214,8 +168,8 @@ class Lake:
         last_missing_id, missing_trades. missing_seconds is 0 where ids are missing between two seconds that follow each
         other, or within one (then which ids they are is not known, and the two are null).
         """
-        names = self._symbols(symbols)
-        span = self._range(names, start, end)
+        names = named(symbols)
+        span = self._holdings.range(names, start, end)
         return self._answer(macro_statement("gaps", names, span, self._source(names, span)))
 
     def macro_series(self) -> list[str]:
@@ -259,7 +213,7 @@ class Lake:
         """A DuckDB connection in memory with the lake's views and macros (docs/sql.md); close it when done.
 
         Views bars_1s, bars_1m … bars_1d; macros bars, volume, volume_by_hour, volume_by_weekday, volume_profile,
-        spread, gaps, coverage. A query sees the lake as it was when it began, or at most a second before, and each day in
+        spread, gaps, coverage; of macro series the views macro, macro_versions, macro_known. A query sees the lake as it was when it began, or at most a second before, and each day in
         one version. The session's time zone is UTC.
 
         `read_only`: no file but the lake's can be reached, none written, and no setting changed.
@@ -279,10 +233,14 @@ class Lake:
     ) -> str:
         """The SQL of a view or macro over the files themselves, to run in any DuckDB.
 
-        `what`: a name of VIEWS or MACROS. `every` is for macros that take it, `columns` for bars; other parameters of
-        a macro by their names, such as `levels=50`. On gs:// that DuckDB needs its extension httpfs, and HMAC keys.
+        `what`: a name of VIEWS or MACROS, or a view of macro series. `every` is for macros that take it, `columns` for bars;
+        other parameters of a macro by their names, such as `levels=50`. On gs:// that DuckDB needs its extension httpfs, and HMAC keys.
         """
-        names = () if symbols is None else self._symbols(symbols)
+        if what in macro_.VIEW_NAMES:
+            if parameters or not (symbols is start is end is every is columns is None):
+                raise InvalidArgumentError(f"{what} takes nothing: say it in a statement over it")
+            return macro_.elsewhere(what, self._root())
+        names = () if symbols is None else named(symbols)
         rows = elsewhere(self._root(), names, self.exchange)
         span = as_span(start, end)
         if what in VIEWS or what == "bars":
@@ -290,6 +248,9 @@ class Lake:
         return macro_statement(what, names, span, rows, every=every, **parameters)
 
     # What the methods above share
+    def _days_of(self, question: Question) -> tuple[str, str] | None:
+        return self._holdings.bounds(question.symbols, question.span)
+
     def _answer(self, statement: str) -> pl.DataFrame:
         cursor = self._cursor()
         self._files.refresh()
@@ -309,47 +270,6 @@ class Lake:
                 self._connection = open_session(self._files, views=False)
             return self._connection.cursor()
 
-    def _range(self, symbols: tuple[str, ...], start: Time | None, end: Time | None) -> Span:
-        span = as_span(start, end)
-        self._check(symbols)
-        return span
-
     def _root(self) -> str:
         url = self.url
         return url if self._place.is_remote else url.rstrip("/") or "/"
-
-    def _symbols(self, symbols: str | Iterable[str]) -> tuple[str, ...]:
-        names = (symbols,) if isinstance(symbols, str) else tuple(dict.fromkeys(symbols))
-        if not names:
-            raise InvalidArgumentError("no symbol is asked for; lake.symbols() lists them")
-        return names
-
-    def _check(self, symbols: tuple[str, ...]) -> None:
-        there = self._place.symbols(self.exchange)
-        for symbol in symbols:
-            if symbol in there:
-                continue
-            near = nearest(str(symbol).upper(), there)
-            some = ", ".join(there[:_SHOWN]) + (
-                f" and {len(there) - _SHOWN} more" if len(there) > _SHOWN else ""
-            )
-            hint = f"did you mean {near}?" if near else f"there are {some or 'none'}"
-            raise UnknownSymbolError(f"{self.url} has no bars of {symbol!r}; {hint}")
-
-    def _days(self, symbol: str, span: Span) -> list[str]:
-        return [file.day for file in self._place.days(self.exchange, symbol, span)]
-
-    def _bounds(self, symbols: tuple[str, ...], span: Span) -> tuple[str, str] | None:
-        """The first and the last day with a file; None where there is none."""
-        days = [day for symbol in symbols for day in self._days(symbol, span)]
-        return (min(days), max(days)) if days else None
-
-    def _nothing(self, symbols: tuple[str, ...], span: Span) -> str:
-        lines = [f"{self.url} has no bars of {', '.join(symbols)} {span}"]
-        for symbol in symbols[:_SHOWN]:
-            days = self._days(symbol, Span())
-            there = (
-                f"{days[0]} to {days[-1]} ({len(days)} days)" if len(days) > 1 else (days or ["no day"])[0]
-            )
-            lines.append(f"{symbol}: {there}")
-        return "; ".join(lines)

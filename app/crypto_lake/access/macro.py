@@ -26,6 +26,8 @@ from crypto_lake.model.symbols import nearest
 Versions = Literal["latest", "all"]
 Late = Literal["known_at", "day_end"]
 COLUMNS: Final = tuple(MACRO_SCHEMA)
+VIEW_NAMES: Final = ("macro", "macro_versions", "macro_known")
+"""Of `views`, as they are told to people."""
 _ROW: Final = "__row"
 
 
@@ -218,6 +220,15 @@ def views(source: str) -> dict[str, str]:
             )
         ),
     }
+
+
+def elsewhere(view: str, root: str) -> str:
+    """A view over the files by their paths, for any DuckDB."""
+    files = f"{root}/{ROOT}/*/year=*/{FILE}".replace("'", "''")
+    made = views(f"read_parquet('{files}', hive_partitioning = false)")
+    if view == "macro_versions":
+        return made[view]
+    return f"WITH macro_versions AS (\n  {made['macro_versions']}\n)\n{made[view]}"
 
 
 def _names(files: Files, series: str | Iterable[str] | None) -> list[tuple[str, int]]:

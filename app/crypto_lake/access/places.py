@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import unquote, urlsplit
 
-from crypto_lake.access.errors import InvalidArgumentError, ReplacedError, UnreachableError
+from crypto_lake.access.errors import DamagedError, InvalidArgumentError, ReplacedError, UnreachableError
 from crypto_lake.access.macro import Files, LocalFiles
 from crypto_lake.access.times import Span
 from crypto_lake.lake.layout import Layout
@@ -155,4 +155,12 @@ def files_of(place: Place, exchange: str | None, symbols: Iterable[str], span: S
 def replaced(url: str, file: DayFile) -> ReplacedError:
     return ReplacedError(
         f"the bars of {file.symbol} of {file.day} in {url} were replaced while they were read; run the query again"
+    )
+
+
+def damaged(place: Place, symbol: str, day: str, why: str) -> DamagedError:
+    make = f"{'publish' if place.is_remote else 'transform'} --rebuild --symbol {symbol} --day {day}"
+    return DamagedError(
+        f"the bars of {symbol} of {day} in {place.url} can't be read ({why}); `crypto-lake verify` tells what of the lake is "
+        f"damaged, `crypto-lake {make}` makes them anew from raw"
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from crypto_lake.access.columns import chosen
 from crypto_lake.access.errors import InvalidArgumentError
+from crypto_lake.access.macro import VIEW_NAMES
 from crypto_lake.access.macros import MACROS
 from crypto_lake.access.statements import VIEWS, asked, literal, rollup
 from crypto_lake.access.times import Span, as_seconds, whole_intervals
@@ -48,7 +49,7 @@ def macro_statement(
     """A macro's body over `rows`."""
     macro = MACROS.get(name)
     if macro is None:
-        known = [*VIEWS, *MACROS]
+        known = [*VIEWS, *VIEW_NAMES, *MACROS]
         near = nearest(name, known)
         hint = f"did you mean {near}?" if near else f"there are {', '.join(known)}"
         raise InvalidArgumentError(f"there is no view or macro {name!r}; {hint}")

@@ -10,6 +10,7 @@ from typing import Final
 import duckdb
 
 from crypto_lake.access import macro
+from crypto_lake.access.columns import STORED
 from crypto_lake.access.errors import QueryError
 from crypto_lake.access.files import EVERYTHING, PROTOCOL, LakeFiles
 from crypto_lake.access.macro_queries import EVERY
@@ -41,8 +42,8 @@ def open_session(
         # The system has what was read of a disk; a copy of it would be found again by no later query.
         connection.execute("SET enable_external_file_cache = false")
     if views:
-        create_views(connection)
-        with files.macro.unread():
+        with files.unread():
+            create_views(connection)
             for name, body in macro.views(
                 f"read_parquet('{PROTOCOL}://{EVERY}', hive_partitioning = false)"
             ).items():
@@ -55,7 +56,9 @@ def open_session(
 
 
 def create_views(connection: duckdb.DuckDBPyConnection) -> None:
-    connection.execute(f"CREATE OR REPLACE VIEW bars_1s AS SELECT * FROM {source(EVERYTHING)}")
+    # By name: a later version of the files may have columns more, and a view stands by the columns it was made with.
+    columns = ", ".join((*STORED, "day"))
+    connection.execute(f"CREATE OR REPLACE VIEW bars_1s AS SELECT {columns} FROM {source(EVERYTHING)}")
     for name, seconds in VIEWS.items():
         if seconds > 1:
             body = rollup("bars_1s", Asked((), str(seconds)), by_day=True)
@@ -66,14 +69,17 @@ def create_views(connection: duckdb.DuckDBPyConnection) -> None:
 
 @contextmanager
 def asking(files: LakeFiles) -> Iterator[None]:
-    """Around a query: what the lake could not do as the LakeError that it is, all else as QueryError; Ctrl-C as itself."""
+    """Around a query: what the lake could not do, and a file that can't be read, as the LakeError that it is; all else as
+    QueryError; Ctrl-C as itself.
+    """
     files.take_problem()
     try:
         yield
     except duckdb.InterruptException:
         raise KeyboardInterrupt from None
     except duckdb.Error as error:
-        raise (files.take_problem() or QueryError(str(error).strip())) from error
+        text = str(error).strip()
+        raise (files.take_problem() or files.damage_in(text) or QueryError(text)) from error
     except RuntimeError as error:
         if "interrupted" not in str(error):
             raise

@@ -24,6 +24,12 @@ def command() -> None:
 
 def _where(function: Any) -> Any:
     function = click.option(
+        "--macro/--no-macro",
+        "macro",
+        default=None,
+        help="With the lake's macro series, or without.  [default: where the bucket has some; without with --symbols]",
+    )(function)
+    function = click.option(
         "--symbols",
         metavar="NAMES",
         help="Symbols, separated by commas.  [default: all with published days, as the bucket lists them]",
@@ -42,17 +48,20 @@ def _where(function: Any) -> Any:
 @command.command()
 @_where
 @output_option
-def ddl(bucket: str, dataset: str, exchange: str | None, symbols: str | None, output: str) -> None:
+def ddl(
+    bucket: str, dataset: str, exchange: str | None, symbols: str | None, macro: bool | None, output: str
+) -> None:
     """Print the statements, to read or to paste. With --symbols nothing is asked of anybody.
 
     An external table for each symbol, the view bars_1s over them, bars_1m to bars_1d as in Python and SQL, volume_1h,
-    volume_1d, volume_by_hour, volume_by_weekday, spread_1h, spread_1d, gaps and coverage.
+    volume_1d, volume_by_hour, volume_by_weekday, volume_profile_1d, spread_1h, spread_1d, gaps and coverage; and where the
+    lake keeps macro series an external table for them all, and the views macro, macro_versions and macro_known.
     """
     import json
 
     from crypto_lake.access.bigquery import script
 
-    _, found = _statements(bucket, dataset, exchange, symbols)
+    _, found = _statements(bucket, dataset, exchange, symbols, macro)
     if output == "json":
         rows = [{"kind": one.kind, "name": one.name, "sql": one.sql} for one in found]
         click.echo(json.dumps({"schema": _SCHEMA, "statements": rows}))
@@ -76,6 +85,7 @@ def apply(
     dataset: str,
     exchange: str | None,
     symbols: str | None,
+    macro: bool | None,
     dry_run: bool,
     create_in: str | None,
     replace: bool,
@@ -91,7 +101,7 @@ def apply(
     from crypto_lake.access.bigquery_apply import BigQueryError, open_client
     from crypto_lake.access.bigquery_apply import apply as run
 
-    where, found = _statements(bucket, dataset, exchange, symbols)
+    where, found = _statements(bucket, dataset, exchange, symbols, macro)
     try:
         report = run(
             open_client(where.project),
@@ -117,7 +127,7 @@ def apply(
 
 
 def _statements(
-    bucket: str, dataset: str, exchange: str | None, symbols: str | None
+    bucket: str, dataset: str, exchange: str | None, symbols: str | None, macro: bool | None
 ) -> tuple[Dataset, list[Statement]]:
     from crypto_lake.access.bigquery import dataset_of, statements
     from crypto_lake.access.errors import LakeError
@@ -127,13 +137,14 @@ def _statements(
         where = dataset_of(dataset)
         if symbols is not None:
             names = [name.strip() for name in symbols.split(",") if name.strip()]
-            return where, statements(bucket, where, names, exchange or "binance")
+            return where, statements(bucket, where, names, exchange or "binance", macro=bool(macro))
         # Refused before a bucket is asked for it.
         statements(bucket, where, ["A"], exchange or "binance")
         from crypto_lake.access.lake import Lake
 
         lake = Lake(bucket, exchange=exchange)
-        return where, statements(bucket, where, lake.symbols(), lake.exchange)
+        with_macro = bool(lake.macro_series()) if macro is None else macro
+        return where, statements(bucket, where, lake.symbols(), lake.exchange, macro=with_macro)
     except LakeError as error:
         raise of_lake_error(error) from None
 

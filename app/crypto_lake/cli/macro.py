@@ -19,6 +19,7 @@ from crypto_lake.cli.common import (
     load_settings,
     output_option,
 )
+from crypto_lake.cli.outcome import leave, outcome_option
 from crypto_lake.cli.progress import counted
 from crypto_lake.cli.upload import stopping
 
@@ -70,14 +71,15 @@ def backfill(first: str | None, last: str | None, **options: Any) -> int:
 @data_option
 @series_option
 @dry_run_option
+@outcome_option
 @config_options
 @output_option
-def update(**options: Any) -> int:
+def update(outcome: Path | None, **options: Any) -> int:
     """Ask for the days since the latest known one, and the last days before it again, since they may be revised.
 
     A series of which nothing is known is asked for from macro.start on. Meant for a schedule, once or twice a day.
     """
-    return _ask("update", None, None, options)
+    return _ask("update", None, None, options, outcome)
 
 
 @command.command()
@@ -100,7 +102,9 @@ def check(data: Path | None, names: tuple[str, ...], output: str, **options: Any
     return _exit_code(report, gaps_count=True)
 
 
-def _ask(task: Task, first: str | None, last: str | None, options: dict[str, Any]) -> int:
+def _ask(
+    task: Task, first: str | None, last: str | None, options: dict[str, Any], outcome: Path | None = None
+) -> int:
     dry_run: bool = options["dry_run"]
     config = load_settings(options).config
     series = _series(config, options["names"])
@@ -113,6 +117,8 @@ def _ask(task: Task, first: str | None, last: str | None, options: dict[str, Any
     report = _run(task, series, config, span, layout, store, dry_run=dry_run)
     if store is not None:
         store.close()
+    if outcome is not None:
+        _leave(outcome, report)
     _tell(report, options["output"])
     return _exit_code(report, gaps_count=False)
 
@@ -257,6 +263,15 @@ class _Shown:
     def __exit__(self, *_: object) -> None:
         if self.live:
             self._bar.stop()
+
+
+def _leave(path: Path, report: MacroReport) -> None:
+    from crypto_lake.model.task_outcome import TaskOutcome
+
+    problem = report.problem
+    if report.stopped and not problem:  # it neither failed nor came to an end: the next run goes on
+        return
+    leave(path, TaskOutcome(task="macro", ok=not problem, problem=problem))
 
 
 def _exit_code(report: MacroReport, *, gaps_count: bool) -> int:

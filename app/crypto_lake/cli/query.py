@@ -24,6 +24,7 @@ from crypto_lake.cli.rows_shown import (
 if TYPE_CHECKING:
     import polars as pl
 
+_ROWS_AT_ONCE = 50_000
 _SHORT = ("window_start", "open", "high", "low", "close", "volume_base", "trade_count", "state")
 
 
@@ -100,10 +101,17 @@ def _write(frames: Iterator[pl.DataFrame], shape: str, file: IO[Any]) -> None:
         yield from frames
 
     if shape == "csv":
-        for number, frame in enumerate(all_frames()):
-            frame.write_csv(
-                file, include_header=not number, datetime_format="%Y-%m-%d %H:%M:%SZ", line_terminator="\n"
+        # As text, and written by Python: polars tells a closed pipe in words of its own.
+        parts = (
+            part
+            for frame in all_frames()
+            for part in (frame.iter_slices(_ROWS_AT_ONCE) if len(frame) else [frame])
+        )
+        for number, part in enumerate(parts):
+            text = part.write_csv(
+                include_header=not number, datetime_format="%Y-%m-%d %H:%M:%SZ", line_terminator="\n"
             )
+            file.write(text.encode())
     elif shape == "parquet":
         import pyarrow.parquet as pq
 

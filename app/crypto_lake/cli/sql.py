@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from crypto_lake.cli.common import CommandError, ExitCode, complain
+from crypto_lake.cli.common import CommandError, ExitCode
 from crypto_lake.cli.rows_shown import (
     WRITERS,
     format_of,
@@ -27,11 +26,6 @@ if TYPE_CHECKING:
     from crypto_lake.access.files import LakeFiles
 
 _ROWS_AT_ONCE = 10_000
-_PATIENCE_SECONDS = 5.0
-_HELP = """End a statement with ; and Enter. Ctrl-C stops a query, Ctrl-D ends. A query that does not hear it ends the shell.
-.views    views and macros
-.show X   the SQL of view or macro X, to take elsewhere
-.quit"""
 
 
 @click.command()
@@ -58,8 +52,9 @@ def command(
     """Run a STATEMENT over the lake's views and macros; without one, a shell, or what comes from a pipe.
 
     Views bars_1s, bars_1m, bars_5m, bars_15m, bars_1h, bars_1d and others; macros bars, volume, volume_by_hour,
-    volume_by_weekday, volume_profile, spread, gaps, coverage. Nothing but the lake can be read, and nothing written:
-    --out takes the result.
+    volume_by_weekday, volume_profile, spread, gaps, coverage; of macro series the views macro, macro_versions,
+    macro_known. Nothing but the lake can be read, and nothing written: --out takes the result. Of several statements the
+    last one's rows are printed, in the shell each one's.
     """
     from crypto_lake.access.errors import LakeError
     from crypto_lake.access.files import LakeFiles
@@ -84,7 +79,15 @@ def command(
         files = LakeFiles(open_place(data))
         connection = open_session(files, read_only=True)
         if statement is None and sys.stdin.isatty():
-            _shell(connection, files, Lake(data, exchange=exchange))
+            from crypto_lake.cli.sql_shell import shell
+
+            if out is not None or output == "parquet":
+                raise CommandError("a shell prints; for a file give a statement with --out", ExitCode.USAGE)
+            shell(
+                connection,
+                Lake(data, exchange=exchange),
+                lambda one: _run(connection, files, one, output or "table", None),
+            )
             return
         shape = format_of(output, out)
         text = statement if statement is not None else sys.stdin.read()
@@ -94,7 +97,11 @@ def command(
 
 
 def _run(
-    connection: duckdb.DuckDBPyConnection, files: LakeFiles, statement: str, shape: str, out: Path | None
+    connection: duckdb.DuckDBPyConnection,
+    files: LakeFiles,
+    statement: str | duckdb.Statement,
+    shape: str,
+    out: Path | None,
 ) -> None:
     """Run statements and write the last one's rows. QueryError where DuckDB refuses them."""
     from crypto_lake.access.session import asking
@@ -120,55 +127,3 @@ def _run(
         first = list(islice(rows, 1))  # it runs here: a statement that fails prints nothing
         with target(out, binary=False) as file:
             WRITERS[shape](file, result.columns, chain(first, rows))
-
-
-def _shell(connection: duckdb.DuckDBPyConnection, files: LakeFiles, lake: Any) -> None:
-    """Statements from a terminal until Ctrl-D. An error or Ctrl-C ends the statement, not the shell."""
-    import contextlib
-
-    from crypto_lake.access.errors import LakeError
-    from crypto_lake.access.macros import MACROS
-    from crypto_lake.access.statements import VIEWS
-
-    with contextlib.suppress(ImportError):
-        import readline  # noqa: F401  lines can then be edited and called back
-    click.echo(f"{lake.url}: {', '.join(VIEWS)}; {', '.join(MACROS)}\n.help for help", err=True)
-    entered: list[str] = []
-    while True:
-        try:
-            line = input("  ... " if entered else "lake> ")
-        except EOFError:
-            click.echo()
-            return
-        except KeyboardInterrupt:
-            click.echo()
-            entered = []
-            continue
-        try:
-            word, _, rest = line.strip().partition(" ")
-            if not entered and word.startswith("."):
-                if word in (".quit", ".exit"):
-                    return
-                if word == ".show":
-                    click.echo(lake.sql_for(rest.strip()))
-                elif word == ".views":
-                    for name in VIEWS:
-                        click.echo(name)
-                    for macro in MACROS.values():
-                        click.echo(f"{macro.name}({', '.join(macro.parameters)}): {macro.meaning}")
-                else:
-                    click.echo(_HELP)
-                continue
-            entered.append(line)
-            if line.rstrip().endswith(";") or not "".join(entered).strip():
-                text, entered = "\n".join(entered), []
-                if text.strip():
-                    stoppable(
-                        partial(_run, connection, files, text, "table", None),
-                        connection.interrupt,
-                        _PATIENCE_SECONDS,
-                    )
-        except KeyboardInterrupt:
-            click.echo("stopped", err=True)
-        except (CommandError, LakeError) as error:
-            complain(str(error))

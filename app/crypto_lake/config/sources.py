@@ -23,6 +23,7 @@ OTHER_VARIABLES = frozenset(
         "CRYPTO_LAKE_DEBUG",
         "CRYPTO_LAKE_PARENT_PID",
         "CRYPTO_LAKE_RECORDED_DATA",
+        "CRYPTO_LAKE_SQL_HISTORY",
     }
 )
 ALIASES = {"LOG_LEVEL": "logging.console"}

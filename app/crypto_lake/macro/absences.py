@@ -41,10 +41,10 @@ def absences(
     days: Collection[date],
     *,
     empty: Collection[date] = (),
-    holidays: Mapping[date, str],
+    holidays: Mapping[date, str] | None,
     peers: Sequence[Peer] = (),
 ) -> list[Absence]:
-    """Each weekday of the span that is not among `days`, in order."""
+    """Each weekday of the span that is not among `days`, in order. `holidays`: None where the calendar is not known."""
     found: list[Absence] = []
     day = span.first
     while day <= span.last:
@@ -55,13 +55,14 @@ def absences(
 
 
 def _absence(
-    day: date, empty: Collection[date], holidays: Mapping[date, str], peers: Sequence[Peer]
+    day: date, empty: Collection[date], holidays: Mapping[date, str] | None, peers: Sequence[Peer]
 ) -> Absence:
-    if day in holidays:
+    if holidays is not None and day in holidays:
         return Absence(day, "holiday", holidays[day])
     if day in empty:
         return Absence(day, "gap", "the provider lists the day without a price")
     witnesses = [peer.series for peer in peers if day in peer.days]
     if witnesses:
         return Absence(day, "gap", f"{', '.join(witnesses)} had a trading day")
-    return Absence(day, "unconfirmed", "no holiday is known, and no other series of this market has the day")
+    calendar = "no holiday is known" if holidays is not None else "the exchange's holidays are not known here"
+    return Absence(day, "unconfirmed", f"{calendar}, and no other series of this market has the day")

@@ -42,10 +42,10 @@ def market_of(timezone: str) -> str:
     return "US" if timezone in _UNITED_STATES else timezone
 
 
-def holidays_of(series: str, timezone: str, span: Span) -> Mapping[date, str]:
-    """Holidays by day; none for a market that is not known here."""
+def holidays_of(series: str, timezone: str, span: Span) -> Mapping[date, str] | None:
+    """Holidays by day; None for a market whose calendar is not known here."""
     if timezone not in _UNITED_STATES:
-        return {}
+        return None
     found = {day: why for day, why in _ONCE.items() if day in span}
     for rule in _rules(yields=series in _YIELDS):
         for stamp in rule.dates(span.first.isoformat(), span.last.isoformat()):

@@ -72,3 +72,15 @@ class MacroReport(msgspec.Struct, frozen=True, kw_only=True):
 
     def of(self, *outcomes: Outcome) -> list[SeriesReport]:
         return [one for one in self.series if one.outcome in outcomes]
+
+    @property
+    def problem(self) -> str:
+        """What a person should know of the run; empty where every series that was asked for was had."""
+        if self.error:
+            return self.error
+        # What can't be had for good before what the next run may have.
+        troubled = [*self.of("alert"), *self.of("failed"), *self.of("waits"), *self.of("not_asked")]
+        if not troubled:
+            return ""
+        several = f"{len(troubled)} of {len(self.series)} series; " if len(troubled) > 1 else ""
+        return f"{several}{troubled[0].text}"

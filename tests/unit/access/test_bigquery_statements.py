@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, date, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,24 +24,37 @@ from hypothesis import strategies as st
 from sqlglot import exp
 
 from crypto_lake import Lake
-from crypto_lake.access import bigquery
-from crypto_lake.access.bigquery import BASE, Dataset, Statement, dataset_of, script, statements, table_of
+from crypto_lake.access import bigquery_views
+from crypto_lake.access import macro as series
+from crypto_lake.access.bigquery import (
+    BASE,
+    MACRO_FILES,
+    Dataset,
+    Statement,
+    dataset_of,
+    script,
+    statements,
+    table_of,
+)
 from crypto_lake.access.columns import NAMES, STORED
 from crypto_lake.access.errors import InvalidArgumentError
 from crypto_lake.access.statements import VIEWS
 from crypto_lake.bars import table
 from crypto_lake.bars.rows import BAR_SCHEMA
+from crypto_lake.lake.layout import Layout
+from crypto_lake.lake.macro_schema import MACRO_SCHEMA
 from support.bar_rows import Second, frame_of, write_days
+from support.macro import Scripted, ask, trading_days
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 PAGE = Path(__file__).parents[3] / "docs" / "bigquery.md"
 DATASET = Dataset("", "lake")
 MIDNIGHT = int(datetime(2024, 8, 9, tzinfo=UTC).timestamp())
-PARTITIONS = ", ".join(bigquery.PARTITIONS)
+PARTITIONS = ", ".join(bigquery_views.PARTITIONS)
 
 
 def of_lake(symbols: tuple[str, ...] = SYMBOLS) -> list[Statement]:
-    return statements("gs://my-lake/prod", DATASET, symbols, "binance")
+    return statements("gs://my-lake/prod", DATASET, symbols, "binance", macro=True)
 
 
 @cache
@@ -76,6 +90,10 @@ class Transpiled:
                 f"CREATE VIEW lake.{table_of('binance', symbol)} AS FROM read_parquet('{files}', "
                 "hive_partitioning = true, hive_types = {'year': BIGINT, 'month': BIGINT, 'day': BIGINT})"
             )
+        rows = f"read_parquet('{folder}/parquet/macro/*/*/*.parquet', hive_partitioning = false)"
+        if not self.lake.macro_series():
+            rows = f"(SELECT {', '.join(f'NULL AS {name}' for name in MACRO_SCHEMA)} WHERE false)"
+        self.connection.execute(f"CREATE VIEW lake.{MACRO_FILES} AS FROM {rows}")
         for statement in of_lake():
             if statement.kind == "view":
                 self.connection.execute(f"CREATE VIEW lake.{statement.name} AS {in_duckdb(statement)}")
@@ -150,9 +168,30 @@ def check(folder: Path, seconds: list[Second], views: Iterable[str] = VIEWS) -> 
             ("coverage", "coverage()", "day"),
         ):
             wanted = lake.sql(f"FROM {macro} ORDER BY symbol, {order}").pl()
-            left_out = [name for name in wanted.columns if name not in bigquery.PARTITIONS]
+            left_out = [name for name in wanted.columns if name not in bigquery_views.PARTITIONS]
             found = ours.rows(f"SELECT {', '.join(left_out)} FROM lake.{view} ORDER BY symbol, {order}")
             same(found, wanted.rows(named=True))
+        found = ours.rows("FROM lake.volume_profile_1d ORDER BY symbol, day, level")
+        wanted_rows: list[dict[str, Any]] = []
+        for symbol in SYMBOLS:
+            for day in ours.lake.days(symbol):
+                profile = f"volume_profile('{symbol}', '{day}', '{day} 23:59:59.999999')"
+                wanted_rows += lake.sql(f"FROM {profile} ORDER BY level").pl().rows(named=True)
+        same(found, wanted_rows)
+        for view in series.VIEW_NAMES:
+            rows = f"SELECT * FROM {{}}{view} ORDER BY series, date, version"
+            assert (
+                ours.connection.sql(rows.format("lake.")).fetchall() == lake.sql(rows.format("")).fetchall()
+            )
+
+
+def keep_series(folder: Path) -> None:
+    """Two series: days that were fetched later and days that were known at once, and one that was revised."""
+    days = trading_days(date(2024, 8, 1), date(2024, 8, 9))
+    provider = Scripted({"^GSPC": days, "^VIX": days})
+    for now in (date(2024, 8, 7), date(2024, 8, 8), date(2024, 8, 10)):
+        ask(provider, now, "^GSPC", "^VIX", layout=Layout(folder))
+        provider.days["^VIX"] = {day: replace(one, close=one.close + 1) for day, one in days.items()}
 
 
 def test_what_the_views_say_is_what_the_lake_says(tmp_path: Path) -> None:
@@ -172,7 +211,12 @@ def test_what_the_views_say_is_what_the_lake_says(tmp_path: Path) -> None:
         Second(MIDNIGHT + 8, 97, ((12, 97, 7, True),), "incomplete", (96, 1, 99, 2), (3, 3, 4)),
         Second(MIDNIGHT + 2 * 86400, 50, ((13, 50, 10**9, False),), "aggregated", (49, 1, 51, 2), (2,)),
     ]
+    keep_series(tmp_path)
     check(tmp_path, seconds)
+    with Lake(tmp_path).connect() as lake:
+        latest, all_, known = (lake.sql(f"FROM {view}").fetchall() for view in series.VIEW_NAMES)
+    assert len(latest) == 14
+    assert len(all_) > len(known) > 5
 
 
 @settings(deadline=None, max_examples=3)
@@ -213,13 +257,23 @@ def test_a_view_reads_what_is_made_before_it() -> None:
             assert read, statement.name
             assert read <= made, statement.name
         made.add(statement.name)
-    assert {*VIEWS, "volume_1h", "spread_1h", "gaps", "coverage"} < made
+    assert {
+        *VIEWS,
+        *series.VIEW_NAMES,
+        "volume_1h",
+        "volume_profile_1d",
+        "spread_1h",
+        "gaps",
+        "coverage",
+    } < made
 
 
 def test_views_that_have_a_time_have_the_partitions(parsed: dict[str, exp.Expression]) -> None:
     for name, tree in parsed.items():
-        if name.startswith("bars_") or name in ("volume_1h", "volume_1d", "spread_1h", "spread_1d"):
-            assert set(bigquery.PARTITIONS) <= set(tree.expression.named_selects), name
+        if name.startswith("bars_") or name in (
+            "volume_1h", "volume_1d", "volume_profile_1d", "spread_1h", "spread_1d"
+        ):  # fmt: skip
+            assert set(bigquery_views.PARTITIONS) <= set(tree.expression.named_selects), name
 
 
 def test_an_external_table_stands_over_one_symbol_s_days() -> None:
@@ -297,18 +351,24 @@ def test_a_project_a_prefix_and_a_script() -> None:
     text = script(found)
     assert len(re.findall(r"^CREATE OR REPLACE", text, re.MULTILINE)) == len(found) == text.count(";\n") + 1
     assert text.count("`my-project.lake.bars_1s`") >= len(VIEWS)
+    assert MACRO_FILES not in text, "without a file BigQuery makes no external table"
 
 
-def test_the_documented_query_runs(tmp_path: Path) -> None:
+def test_the_documented_queries_run(tmp_path: Path) -> None:
     for symbol in SYMBOLS:
         write_days(tmp_path, symbol, [Second(MIDNIGHT + n, 5, ((n, 5, 7, True),)) for n in range(600)])
-    (query,) = re.findall(r"^```sql bigquery\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    keep_series(tmp_path)
+    bars, joined = re.findall(r"^```sql bigquery\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
     ours = Transpiled(tmp_path)
+
+    def rows(query: str) -> list[dict[str, Any]]:
+        text = query.replace("my-project.", "")
+        return ours.rows(sqlglot.transpile(text, read="bigquery", write="duckdb")[0])
+
     with ours.connection:
-        rows = ours.rows(
-            sqlglot.transpile(query.replace("my-project.", ""), read="bigquery", write="duckdb")[0]
-        )
-    assert [row["missing_seconds"] for row in rows] == [0, 0]
+        assert [row["missing_seconds"] for row in rows(bars)] == [0, 0]
+        (row,) = rows(joined)
+        assert (row["window_start"].hour, row["sp500_day"]) == (0, date(2024, 8, 7))
 
 
 def test_the_bytes_that_the_page_reckons_with_are_those_of_the_schema() -> None:

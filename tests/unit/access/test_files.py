@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import polars as pl
 import pytest
 
 from crypto_lake.access import files as files_
-from crypto_lake.access.errors import ReplacedError
+from crypto_lake.access.errors import DamagedError, ReplacedError
 from crypto_lake.access.files import EVERYTHING, STORED_SCHEMA, LakeFile, LakeFiles
 from crypto_lake.access.lake import Lake
 from crypto_lake.access.places import DayFile, Held, LocalFile, LocalPlace
-from crypto_lake.access.session import open_session, source
+from crypto_lake.access.session import asking, open_session, source
 from crypto_lake.bars.rows import BAR_SCHEMA
 from crypto_lake.lake.layout import Layout
 from support.bar_rows import Second, frame_of, write_days, write_frames
@@ -35,6 +36,13 @@ def write(root: Path, version: int, symbol: str = "BTCUSDT", days: tuple[str, ..
             Second(start_of(day) + n, version, ((n, version, version, True),)) for n in range(ROWS * version)
         ]
         write_days(root, symbol, rows)
+
+
+def days_in(lake_files: LakeFiles) -> list[str]:
+    """What is listed, but for the file without rows that is first in every listing."""
+    first, *days = lake_files.glob(EVERYTHING)
+    assert "exchange=none" in first
+    return days
 
 
 class Replacing(LocalPlace):
@@ -118,10 +126,10 @@ def test_a_file_that_was_let_go_is_not_read_in_another_version(
 ) -> None:
     monkeypatch.setattr(files_, "_HELD_FILES", 1)
     lake_files = LakeFiles(replacing)
-    paths = lake_files.glob(EVERYTHING)
+    paths = days_in(lake_files)
     kept = lake_files.open(paths[0])  # keeps the snapshot from being over
     lake_files.open(paths[1])
-    assert lake_files.glob(EVERYTHING) == paths
+    assert days_in(lake_files) == paths
     with pytest.raises(ReplacedError, match=r"BTCUSDT of 2024-08-08 .* replaced .* run the query again"):
         lake_files.open(paths[0])
     assert isinstance(lake_files.take_problem(), ReplacedError)
@@ -147,17 +155,17 @@ def test_a_snapshot_is_over_when_it_was_not_used_for_a_moment(
     now = [100.0]
     monkeypatch.setattr(files_.time, "monotonic", lambda: now[0])
     lake_files = LakeFiles(LocalPlace(tmp_path))
-    (first,) = lake_files.glob(EVERYTHING)
+    (first,) = days_in(lake_files)
     now[0] += 0.2
-    assert lake_files.glob(EVERYTHING) == [first]
+    assert days_in(lake_files) == [first]
     now[0] += 0.3
-    (second,) = lake_files.glob(EVERYTHING)
+    (second,) = days_in(lake_files)
     assert second != first
     opened = lake_files.open(second)
     now[0] += 20
-    assert lake_files.glob(EVERYTHING) == [second]  # a query runs
+    assert days_in(lake_files) == [second]  # a query runs
     now[0] += 20
-    assert lake_files.glob(EVERYTHING) != [second]
+    assert days_in(lake_files) != [second]
     assert opened.size == lake_files.open(first).size
 
 
@@ -232,6 +240,43 @@ def test_threads_that_share_a_file_do_not_move_each_other(tmp_path: Path) -> Non
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@pytest.mark.parametrize("left", [b"", b"PAR1", None], ids=["empty", "begun", "cut off"])
+def test_a_damaged_file_is_named_and_others_are_read(tmp_path: Path, left: bytes | None) -> None:
+    for symbol in ("BTCUSDT", "ETHUSDT"):
+        write(tmp_path, 1, symbol)
+    path = Layout(tmp_path).bars("binance", "BTCUSDT", DAYS[0])
+    path.write_bytes(path.read_bytes()[:-9] if left is None else left)
+    lake, files = Lake(tmp_path), LakeFiles(LocalPlace(tmp_path))
+    told = rf"bars of BTCUSDT of {DAYS[0]} in .* can't be read \(.*transform --rebuild --symbol BTCUSDT --day {DAYS[0]}"
+    with pytest.raises(DamagedError, match=told):
+        next(lake.batches("BTCUSDT"))
+    with open_session(files, read_only=True) as connection:
+        with pytest.raises(DamagedError, match=told), asking(files):
+            connection.sql("SELECT count(*) FROM bars_1m").fetchall()
+        counted = "SELECT sum(trade_count) FROM bars_1m WHERE"
+        for condition in ("symbol = 'ETHUSDT'", f"day > '{DAYS[0]}' AND symbol = 'BTCUSDT'"):
+            with asking(files):
+                (row,) = connection.sql(f"{counted} {condition}").fetchall()
+            assert row[0] == ROWS * (3 if "ETH" in condition else 2)
+
+
+def test_a_file_of_a_later_version_has_columns_more(tmp_path: Path) -> None:
+    write(tmp_path, 1)
+    path = Layout(tmp_path).bars("binance", "BTCUSDT", DAYS[0])
+    pl.read_parquet(path, hive_partitioning=False).with_columns(later=pl.lit(1)).write_parquet(path)
+    assert Lake(tmp_path).bars("BTCUSDT", every="1d").collect()["trade_count"].to_list() == [ROWS] * 3
+    with Lake(tmp_path).connect() as connection:
+        for view in ("bars_1s", "bars_1d"):
+            assert connection.sql(f"SELECT sum(trade_count) FROM {view}").fetchall() == [(3 * ROWS,)]
+
+
+def test_a_session_opens_no_file_before_it_is_asked(tmp_path: Path) -> None:
+    write(tmp_path, 1)
+    files = LakeFiles(LocalPlace(tmp_path))
+    with open_session(files):
+        assert files.opened_days == 0
 
 
 def test_a_lake_without_bars_answers_with_nothing(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ def test_a_witness_more_never_makes_a_gap_less(there: set[date], peer: set[date]
 def test_holidays_of_new_york(year: int, closed: str) -> None:
     span = Span(date(year, 1, 1), date(year, 12, 31))
     found = holidays_of("^GSPC", "America/New_York", span)
+    assert found is not None
     assert sorted(day for day in found if day.weekday() < 5) == [
         date.fromisoformat(f"{year}-{day}") for day in closed.split()
     ]
@@ -75,6 +76,16 @@ def test_yields_rest_with_the_bond_market_too() -> None:
     }
 
 
-def test_a_market_whose_calendar_is_not_known_has_none() -> None:
-    assert holidays_of("^N225", "Asia/Tokyo", Span(date(2024, 1, 1), date(2024, 12, 31))) == {}
+def test_where_a_calendar_is_not_known_it_is_said() -> None:
+    span = Span(date(2024, 1, 1), date(2024, 1, 3))
+    holidays = holidays_of("^N225", "Asia/Tokyo", span)
+    assert holidays is None
+    found = absences(span, {date(2024, 1, 2)}, holidays=holidays, peers=[Peer("TOPIX", {date(2024, 1, 3)})])
+    assert [(one.kind, one.why) for one in found] == [
+        (
+            "unconfirmed",
+            "the exchange's holidays are not known here, and no other series of this market has the day",
+        ),
+        ("gap", "TOPIX had a trading day"),
+    ]
     assert market_of("America/Chicago") == market_of("America/New_York") != market_of("Asia/Tokyo")

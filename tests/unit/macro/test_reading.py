@@ -190,6 +190,13 @@ def test_a_lake_has_them_in_python_and_in_sql(lake: macro.LocalFiles, tmp_path: 
             ("GC=F", 2000.0), ("^GSPC", 1.0), ("^GSPC", 2.5), ("^GSPC", 3.0)
         ]  # fmt: skip
         assert connection.sql("SELECT count(*) FROM macro_versions").fetchall() == [(5,)]
+        with duckdb.connect() as plain:
+            plain.execute("SET TimeZone = 'UTC'")
+            for view in macro.VIEW_NAMES:
+                elsewhere = plain.sql(f"FROM ({whole.sql_for(view)}) ORDER BY ALL").fetchall()
+                assert elsewhere == connection.sql(f"FROM {view} ORDER BY ALL").fetchall() != [], view
+        with pytest.raises(InvalidArgumentError, match="macro takes nothing"):
+            whole.sql_for("macro", "^GSPC")
         table.write(tmp_path / name_of("GC=F", 2024), "GC=F", {date(2024, 1, 4): (Seen(1, values(7.0)),)})
         assert connection.sql(query).fetchall()[0] == ("GC=F", 7.0), "as it is when the query begins"
         joined = connection.sql(
