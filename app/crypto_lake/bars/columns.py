@@ -45,13 +45,14 @@ QUOTE_SCHEMA: Final = pl.Schema(
 
 @dataclass(slots=True)
 class Parsed:
-    """What a run of lines held. `lines` and `skipped` count by file; `bad`: file, unreadable line, reason."""
+    """What a run of lines held. `lines`, `skipped` and `klines` count by file; `bad`: file, unreadable line, reason."""
 
     trades: pl.DataFrame
     quotes: pl.DataFrame
     lines: list[int]
     bad: list[tuple[int, bytes, str]] = field(default_factory=list[tuple[int, bytes, str]])
     skipped: list[int] = field(default_factory=list[int])  # whole and known, and bars don't use them (yet)
+    klines: list[int] = field(default_factory=list[int])  # the exchange's own bars: no bar is made of them
 
 
 def empty_trades() -> pl.DataFrame:

@@ -7,7 +7,7 @@ great that a product could leave 128 bits, makes its line unreadable.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 import polars as pl
@@ -82,6 +82,7 @@ _decode_data = msgspec.json.Decoder(_Data).decode
 _decode_rest = msgspec.json.Decoder(_RestTrade).decode
 _decode_aggregate = msgspec.json.Decoder(_RestAggregate).decode
 _REST_SOURCES: Final = {"historicalTrades": REST, "archive": ARCHIVE}
+_KLINE: Final = "kline"
 _Trade = tuple[int, int, int, int, bool, int, int, str]
 _Quote = tuple[int, int, str, int, int, int, int]
 
@@ -94,7 +95,7 @@ def parse_each(lines: Sequence[bytes], places: Sequence[int], files: int, templa
     trades: list[tuple[object, ...]] = []
     quotes: list[tuple[object, ...]] = []
     bad: list[tuple[int, bytes, str]] = []
-    counts, skipped = [0] * files, [0] * files
+    counts, skipped, klines = [0] * files, [0] * files, [0] * files
     for line, place in zip(lines, places, strict=True):
         if not line or line.isspace():
             continue
@@ -106,6 +107,8 @@ def parse_each(lines: Sequence[bytes], places: Sequence[int], files: int, templa
             continue
         if read is None:
             skipped[place] += 1
+        elif read == _KLINE:
+            klines[place] += 1
         elif isinstance(read, list):
             trades += [(*trade, place) for trade in read]
         elif len(read) == 8:
@@ -118,10 +121,11 @@ def parse_each(lines: Sequence[bytes], places: Sequence[int], files: int, templa
         counts,
         bad,
         skipped,
+        klines,
     )
 
 
-def _parse_line(line: bytes, template: Template) -> _Trade | list[_Trade] | _Quote | None:
+def _parse_line(line: bytes, template: Template) -> _Trade | list[_Trade] | _Quote | Literal["kline"] | None:
     try:
         read = envelope.decode(line)
         if not 0 < read.received_ns < 2**63:
@@ -137,6 +141,8 @@ def _parse_line(line: bytes, template: Template) -> _Trade | list[_Trade] | _Quo
             return _trade(read, _decode_data(message.data), template)
         if message.stream == template.quote_stream:
             return _quote(read, _decode_data(message.data), template)
+        if message.stream == template.kline_stream:
+            return _KLINE
     except msgspec.MsgspecError:
         raise _UnreadableError("not a raw line") from None
     except UnicodeDecodeError:

@@ -34,8 +34,9 @@ def parse_files(texts: Sequence[bytes], template: Template) -> Parsed:
     file_of = np.searchsorted(text_ends, read.ends, side="right")
     trades, quotes = _frames(read, file_of)
     counts = np.bincount(np.delete(file_of, read.odd), minlength=len(texts)).tolist()
+    klines = np.bincount(file_of[read.klines], minlength=len(texts)).tolist()
     if not len(read.odd):
-        return Parsed(trades, quotes, counts, [], [0] * len(texts))
+        return Parsed(trades, quotes, counts, [], [0] * len(texts), klines)
     ends, starts = read.ends, np.concatenate(([0], read.ends[:-1] + 1))
     joined = b"".join(texts) if len(texts) > 1 else texts[0]
     odd = [joined[starts[line] : ends[line]] for line in read.odd.tolist()]
@@ -46,6 +47,7 @@ def parse_files(texts: Sequence[bytes], template: Template) -> Parsed:
         [first + second for first, second in zip(counts, others.lines, strict=True)],
         others.bad,
         others.skipped,
+        [first + second for first, second in zip(klines, others.klines, strict=True)],
     )
 
 

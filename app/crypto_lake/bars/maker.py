@@ -37,13 +37,14 @@ class Maker:
         exchange = EXCHANGES[self._setup.exchange]
         trade_stream = exchange.stream_name(symbol, Stream.TRADE)
         quote_stream = exchange.stream_name(symbol, Stream.BOOK_TICKER)
+        kline_stream = exchange.stream_name(symbol, Stream.KLINE)
         raw = SymbolRaw(
             self._layout,
             exchange.name,
             symbol,
             partial(self._connections.watches, trade_stream),
             self._quarantine,
-            Template(symbol, trade_stream, quote_stream),
+            Template(symbol, trade_stream, quote_stream, kline_stream),
             on_file,
         )
         work = SymbolBars(raw, self._setup.rebuild)

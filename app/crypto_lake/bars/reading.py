@@ -46,6 +46,7 @@ class FileRead:
     trades: int = 0
     quotes: int = 0
     skipped: int = 0
+    klines: int = 0
     trade_hours: set[int] = field(default_factory=set[int])
     quote_hours: set[int] = field(default_factory=set[int])
     runs: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
@@ -69,6 +70,7 @@ class FileRead:
             quote_hours=tuple(sorted(self.quote_hours)),
             id_runs=_merged(self.runs),
             last_receipts=tuple(sorted(self.receipts)),
+            klines=self.klines,
         )
 
 
@@ -121,6 +123,7 @@ def _read_batch(
     for place, file in enumerate(files):
         file.lines += parsed.lines[place]
         file.skipped += parsed.skipped[place] if parsed.skipped else 0
+        file.klines += parsed.klines[place] if parsed.klines else 0
     for place, line, reason in parsed.bad:
         files[place].put_aside(line, reason)
     _note_trades(files, parsed.trades)

@@ -31,6 +31,7 @@ _MOST_WHOLE_DIGITS: Final = (
 )
 _TRADE_COMMAS: Final = 11
 _QUOTE_COMMAS: Final = 8
+_KLINE_COMMAS: Final = 22
 
 _RECEIVED: Final = b'{"received_ns":'
 _RECEIVED_DIGITS: Final = 19
@@ -74,10 +75,13 @@ class Quotes:
 
 @dataclass(frozen=True, slots=True)
 class Straight:
-    """`ends`: of every line, where its newline is, counted in all texts together. `odd`: lines that are not straight."""
+    """`ends`: of every line, where its newline is, counted in all texts together. `klines`: lines of that stream, of which
+    nothing is read. `odd`: lines that are not straight.
+    """
 
     trades: Trades
     quotes: Quotes
+    klines: Ints
     connections: list[str]
     ends: Ints
     odd: Ints
@@ -85,14 +89,16 @@ class Straight:
 
 def read_straight(texts: Sequence[bytes], template: Template) -> Straight:
     """Read whole lines; each text ends with a newline. Memory is about five times the size of all of them."""
-    symbol, trade, quote = (
-        name.encode() for name in (template.symbol, template.trade_stream, template.quote_stream)
+    symbol, trade, quote, kline = (
+        name.encode()
+        for name in (template.symbol, template.trade_stream, template.quote_stream, template.kline_stream)
     )
     before = b'","message":{"stream":"'
     trade_head = before + trade + b'","data":{"e":"trade","E":'
     quote_head = before + quote + b'","data":{"u":'
+    kline_head = before + kline + b'","data":{"e":"kline",'
     # As much behind as a comparison may look past the last line's end.
-    behind = b"\0" * (16 + max(len(trade_head), len(quote_head)))
+    behind = b"\0" * (16 + max(len(trade_head), len(quote_head), len(kline_head)))
     text = _Text(b"".join([_PAD_BEFORE, *texts, behind]))
 
     marks = np.flatnonzero((text.bytes == ord(",")) | (text.bytes == ord("\n")))
@@ -163,7 +169,16 @@ def read_straight(texts: Sequence[bytes], template: Template) -> Straight:
         ask_sizes[fits],
     )
 
-    return Straight(trades, quotes, names.texts(), marks[ends[1:]] - len(_PAD_BEFORE), np.flatnonzero(~good))
+    lines = np.flatnonzero(commas == _KLINE_COMMAS)
+    at = place(lines, 21) - 1
+    fits = _envelope(text, place(lines, 23) + 1, at + 1, names)[2]
+    fits &= text.equal(at, kline_head) & text.equal(place(lines, 0) - 4, b"}}}}\n")
+    good[lines] = fits
+    klines = lines[fits]
+
+    return Straight(
+        trades, quotes, klines, names.texts(), marks[ends[1:]] - len(_PAD_BEFORE), np.flatnonzero(~good)
+    )
 
 
 class _Connections:

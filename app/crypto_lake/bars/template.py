@@ -9,14 +9,19 @@ from crypto_lake.model.market import Stream
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """`trade_stream` and `quote_stream`: the streams' names as messages bear them (`btcusdt@trade`)."""
+    """`…_stream`: the streams' names as messages bear them (`btcusdt@trade`). Of klines no bar is made: they are skipped."""
 
     symbol: str
     trade_stream: str
     quote_stream: str
+    kline_stream: str
 
 
-def streams_of(symbol: str) -> tuple[str, str]:
-    """Names of the symbol's two streams, as its messages bear them."""
+def streams_of(symbol: str) -> tuple[str, str, str]:
+    """Names of the symbol's streams, as its messages bear them, in the order of Template."""
     lower = symbol.lower()
-    return f"{lower}@{Stream.TRADE.value}", f"{lower}@{Stream.BOOK_TICKER.value}"
+    return (
+        f"{lower}@{Stream.TRADE.value}",
+        f"{lower}@{Stream.BOOK_TICKER.value}",
+        f"{lower}@{Stream.KLINE.value}",
+    )

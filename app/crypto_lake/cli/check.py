@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -18,6 +19,8 @@ from crypto_lake.cli.common import (
     load_settings,
     output_option,
 )
+from crypto_lake.cli.outcome import leave, outcome_option
+from crypto_lake.cli.past import Filled, archives_of_sums
 from crypto_lake.cli.progress import counted
 from crypto_lake.cli.selection import check_selection, clock_of, day_option, existing_lake, symbol_option
 
@@ -33,12 +36,32 @@ _UNLIKE_SHOWN = 5
 @data_option
 @symbol_option
 @day_option
-@click.option("--again", is_flag=True, help="Ask for what was checked before, too.")
+@click.option(
+    "--again",
+    is_flag=True,
+    help="Ask the exchange for all of it: what was checked before, and what was streamed.",
+)
 @click.option(
     "--reports/--no-reports",
     default=True,
     help="Write the report of each day that is finished, as report does.  [default: reports]",
 )
+@click.option(
+    "--archives/--no-archives",
+    default=True,
+    help="First fetch the exchange's archives of days that are known by sums alone, as backfill --inexact does. "
+    " [default: archives]",
+)
+@click.option(
+    "--patience",
+    "patience_minutes",
+    type=click.FloatRange(min=0),
+    default=2.0,
+    show_default=True,
+    envvar="CHECK_PATIENCE",
+    help="Minutes to wait in all, where the lake's share of the exchange's weight is used.",
+)
+@outcome_option
 @config_options
 @output_option
 def command(
@@ -47,14 +70,18 @@ def command(
     days: tuple[str, ...],
     again: bool,
     reports: bool,
+    archives: bool,
+    patience_minutes: float,
+    outcome: Path | None,
     output: str,
     **options: Any,
 ) -> int:
     """Hold bars against the exchange's own klines, of the last eight days or of those named.
 
-    Each second gets a verdict, kept beside the bars: verified, mismatch with the difference, or unverifiable. What was
-    checked and has not changed is not asked for again. Exit code 3 where a bar differs and the ledger does not explain
-    it, 4 where the exchange could not be asked.
+    Klines that were collected (the stream kline_1s) come first; the exchange is asked for seconds that have none, and for
+    those that differ from theirs. Each second gets a verdict, kept beside the bars: verified, mismatch with the
+    difference, or unverifiable. What was checked and has not changed is not asked for again. Exit code 3 where a bar
+    differs and the ledger does not explain it, 4 where the exchange could not be asked.
     """
     import msgspec
 
@@ -64,15 +91,26 @@ def command(
     check_selection(symbols, days)
     config = load_settings(options | {"data": data}).config
     layout = existing_lake(Path(config.data))
-    with tasks.reported(layout, "check", time.time_ns) as task:
-        report = _check(layout, config, symbols, days, again=again)
+    # What status and alerts go by is a run over all: a look at one day neither raises nor clears them.
+    reported = (
+        contextlib.nullcontext(tasks.Outcome())
+        if symbols or days
+        else tasks.reported(layout, "check", time.time_ns)
+    )
+    with reported as task:
+        filled = archives_of_sums(config, layout, symbols, days) if archives else Filled()
+        report = _check(layout, config, symbols, days, again=again, patience_seconds=patience_minutes * 60)
+        report = msgspec.structs.replace(report, archives=_named(filled))
         written = _write_reports(layout, config, report) if reports else []
         wrong = [f"{name}: {why}" for name, why in report.failed.items()]
         task.problem = "; ".join([*wrong, *([report.problem] if report.problem else [])])
         task.figures = figures([report])
+    if outcome is not None:
+        _leave(outcome, report, task.problem)
     if output == "json":
         click.echo(msgspec.json.encode(report).decode())
     else:
+        _print_archives(filled)
         _print(report, written)
     if wrong:
         raise CommandError("could not be checked: " + "; ".join(wrong))
@@ -84,7 +122,13 @@ def command(
 
 
 def _check(
-    layout: Layout, config: Config, symbols: tuple[str, ...], days: tuple[str, ...], *, again: bool
+    layout: Layout,
+    config: Config,
+    symbols: tuple[str, ...],
+    days: tuple[str, ...],
+    *,
+    again: bool,
+    patience_seconds: float,
 ) -> CheckReport:
     from crypto_lake.completeness.asking import Asker
     from crypto_lake.completeness.budget_file import open_budget
@@ -110,6 +154,7 @@ def _check(
                 symbols=symbols or None,
                 days=days or None,
                 again=again,
+                patience_seconds=patience_seconds,
                 progress=progress,
             )
         finally:
@@ -126,6 +171,14 @@ def _check(
             status.update(f"checking {at.symbol} {at.day}, {at.days_done} of {at.days} days done")
 
         return asyncio.run(run(show))
+
+
+def _leave(path: Path, report: CheckReport, problem: str) -> None:
+    from crypto_lake.model.task_outcome import TaskOutcome
+
+    unlike = f"{counted(report.unexplained, 'bar')} unlike the exchange's" if report.unexplained else ""
+    told = "; ".join(filter(None, (unlike, problem)))
+    leave(path, TaskOutcome(task="check", ok=not told, problem=told))
 
 
 def _tls(ca_file: str) -> Any:
@@ -150,9 +203,28 @@ def _write_reports(layout: Layout, config: Config, report: CheckReport) -> list[
     return written
 
 
+def _named(filled: Filled) -> list[str]:
+    return [f"{symbol} {day.day}" for symbol, done in filled.done.items() for day in done]
+
+
+def _print_archives(filled: Filled) -> None:
+    for symbol, done in filled.done.items():
+        for day in done:
+            click.echo(
+                f"{symbol:<12} {day.day}  {counted(day.fetched, 'trade')} from the archive; "
+                "the next transform makes their bars"
+            )
+    for what, why in filled.failed.items():
+        click.echo(f"crypto-lake: the archive of {what}: {why}", err=True)
+
+
 def _print(report: CheckReport, written: list[Path]) -> None:
     for day in report.days:
         notes = [f"{count:,} {what}" for what, count in day.explained.items()]
+        if day.by_stream:
+            notes.append(f"{day.by_stream:,} by the stream")
+        if day.revised:
+            notes.append(f"{day.revised:,} klines told otherwise since")
         if day.unverifiable:
             notes.append(f"{day.unverifiable:,} unverifiable")
         tail = f"  ({', '.join(notes)})" if notes else ""

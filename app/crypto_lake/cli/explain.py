@@ -57,6 +57,7 @@ def command(symbol: str, second: str, data: Path | None, exchange: str, output: 
 def _verdict(layout: Layout, exchange: str, symbol: str, second: int) -> str | None:
     """Of the last check, in words."""
     from crypto_lake.completeness import verdict_table
+    from crypto_lake.completeness.klines import Source
     from crypto_lake.completeness.verdict import differences_of
     from crypto_lake.model.clock import Hour
     from crypto_lake.model.market import NS_PER_SECOND
@@ -69,6 +70,7 @@ def _verdict(layout: Layout, exchange: str, symbol: str, second: int) -> str | N
         notes = [f"{name} {by}" for name, by in differences_of(row).items()]
         notes = notes or ([row["reason"]] if row["reason"] else [])
         notes += [f"explained: {row['explained']}"] if row["explained"] else []
+        notes += ["by the kline that was streamed"] if row["source"] == Source.STREAM.value else []
         return f"{row['verdict']} ({', '.join(notes)})" if notes else str(row["verdict"])
     return None
 

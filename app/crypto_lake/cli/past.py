@@ -135,6 +135,39 @@ class Past:
             await session.close()
 
 
+def archives_of_sums(
+    config: Config, layout: Layout, symbols: Sequence[str] = (), days: Sequence[str] = ()
+) -> Filled:
+    """What the last days know by sums alone, or lack, from their archives: of the symbols and days named, or all.
+
+    Nothing where the exchange is another than the archives' (`collector.endpoint` names its REST and no archive), where a
+    backfill runs, or where the disk has no room.
+    """
+    import asyncio
+
+    from crypto_lake.cli.bucket import disk_limits
+    from crypto_lake.cli.selection import clock_of
+    from crypto_lake.exchanges import EXCHANGES
+    from crypto_lake.lake import locks
+    from crypto_lake.upkeep.check import RECENT_DAYS
+    from crypto_lake.upkeep.disk_budget import look, refusal
+
+    endpoint = config.collector.endpoint
+    if endpoint.rest and not endpoint.archive:
+        return Filled()
+    past = Past(config, layout, EXCHANGES[config.collector.exchange], clock_of(config, layout))
+    chosen = {
+        symbol: [day for day in of_symbol if not days or day in days]
+        for symbol, of_symbol in past.inexact(RECENT_DAYS).items()
+        if not symbols or symbol in symbols
+    }
+    if not any(chosen.values()) or refusal(look(layout.root, disk_limits(config)), disk_limits(config)):
+        return Filled()
+    with contextlib.suppress(locks.LockHeldError), locks.hold(layout.locks, "backfill"):
+        return asyncio.run(past.fill_inexact(chosen))
+    return Filled()
+
+
 class _Shown:
     """What it does now, on a terminal."""
 

@@ -30,6 +30,7 @@ class Summary:
     trades: int
     quotes: int
     others: int
+    klines: int
     unreadable: int
     first_received_ns: int | None
     last_received_ns: int | None
@@ -66,10 +67,11 @@ class Content:
         self._streams: dict[str, Stream | None] = {}
         # Most lines are quotes, and of a quote nothing is counted but that it is one: those that begin as the exchange
         # writes them are not read further (a third of the time).
-        self._quote = (
-            b'{"stream":"%s","data":{' % self._exchange.stream_name(symbol, Stream.BOOK_TICKER).encode()
+        self._quote, self._kline = (
+            b'{"stream":"%s","data":{' % self._exchange.stream_name(symbol, kind).encode()
+            for kind in (Stream.BOOK_TICKER, Stream.KLINE)
         )
-        self._lines = self._trades = self._quotes = self._others = self._unreadable = 0
+        self._lines = self._trades = self._quotes = self._klines = self._others = self._unreadable = 0
         self._received: tuple[int, int] | None = None
         self._ids = IntervalSet()
         self._digest = hashlib.sha256()
@@ -120,7 +122,7 @@ class Content:
         return read
 
     def _take(self, read: list[Envelope]) -> None:
-        head, quote = self._exchange.head, self._quote
+        head, quote, kline = self._exchange.head, self._quote, self._kline
         ids: list[tuple[int, int]] = []
         for line in read:
             if line.source is not None:
@@ -129,6 +131,9 @@ class Content:
             message = bytes(line.message)
             if message.startswith(quote):
                 self._quotes += 1
+                continue
+            if message.startswith(kline):
+                self._klines += 1
                 continue
             try:
                 seen = head(message)
@@ -147,6 +152,8 @@ class Content:
             elif kind is Stream.TRADE:
                 self._trades += 1
                 ids.append((seen.trade_id, seen.trade_id))
+            elif kind is Stream.KLINE:
+                self._klines += 1
             else:
                 self._quotes += 1
         for first, last in _joined(ids):
@@ -176,7 +183,8 @@ class Content:
             lines=self._lines,
             trades=self._trades,
             quotes=self._quotes,
-            others=self._others,
+            others=self._others + self._klines,
+            klines=self._klines,
             unreadable=self._unreadable,
             first_received_ns=first,
             last_received_ns=last,

@@ -61,7 +61,8 @@ KeepAnswer = Callable[[RestAnswer], int]
 class HealingFigures:
     """Since the start. `state`: blocked: the exchange has said so (429, 418); waiting: the budget is spent.
 
-    holes: that are open now. `problem`: why something could not be done, of the latest such thing.
+    holes: that are open now; oldest_us: when the oldest of them was, 0 for none. `problem`: why something could not be done,
+    of the latest such thing.
     """
 
     state: State = "idle"
@@ -73,6 +74,7 @@ class HealingFigures:
     unavailable: int = 0
     requests: Mapping[int, int] = field(default_factory=dict[int, int])
     problem: str = ""
+    oldest_us: int = 0
 
 
 class Healer:
@@ -103,7 +105,7 @@ class Healer:
         self._looked_at = float("-inf")
         self._patience = Patience()
         self._state: State = "idle"
-        self._open = 0
+        self._open = self._oldest_us = 0
         self._problem = ""
         self._trades = self._aggregated = self._files = self._never = self._unavailable = 0
 
@@ -119,6 +121,7 @@ class Healer:
             self._unavailable,
             dict(self._rest.requests),
             self._problem,
+            self._oldest_us,
         )
 
     async def run(self) -> None:
@@ -146,6 +149,7 @@ class Healer:
         wanted = heal.still_wanted(await asyncio.to_thread(self._holes.look), self._done)
         wanted = await self._adopted(wanted)
         self._open = len(wanted)
+        self._oldest_us = min((want.before_time_us for want in wanted), default=0)
         if not wanted:
             self._state, self._problem = "idle", ""
             self._patience.clear()

@@ -21,7 +21,6 @@ from crypto_lake.completeness.liveness_terms import (
     Outside,
     Rules,
 )
-from crypto_lake.model.market import Stream
 
 __all__ = [
     "DEAD",
@@ -146,7 +145,7 @@ def _speaking(heard: Heard, known: Memory | None, now: float, rules: Rules) -> M
 
 def _newer(heard: Heard, answer: Answer, base: Answer | None) -> bool:
     """Whether the exchange has something that this stream has not brought."""
-    if heard.kind is Stream.TRADE:
+    if heard.by_id:
         known = heard.last_id or (base.last_id if base is not None else 0)
         return answer.last_id > known
     quote = heard.quote or (base.quote if base is not None else None)
@@ -159,7 +158,7 @@ def _take_answer(heard: Heard, known: Memory, outside: Outside, rules: Rules) ->
     weighed = max((a.at for a in (known.base, known.newer, known.quiet) if a is not None), default=None)
     if answer is None or answer.at <= known.silent_from or (weighed is not None and answer.at <= weighed):
         return known
-    never_heard = heard.quote is None if heard.kind is not Stream.TRADE else not heard.last_id
+    never_heard = not heard.last_id if heard.by_id else heard.quote is None
     if never_heard and known.base is None:
         return replace(known, base=answer, again_at=answer.at + rules.grace)
     if not _newer(heard, answer, known.base):
@@ -176,7 +175,7 @@ def _take_answer(heard: Heard, known: Memory, outside: Outside, rules: Rules) ->
 
 def _proof(heard: Heard, first: Answer, second: Answer) -> str:
     apart = second.at - first.at
-    if heard.kind is Stream.TRADE:
+    if heard.by_id:
         here = f"trade {heard.last_id}" if heard.last_id else "no trade"
         return f"the exchange had trade {first.last_id}, and {apart:.0f} s later {second.last_id}; here is {here}"
     return f"the exchange had other quotes than the last one here, and again {apart:.0f} s later"
@@ -235,9 +234,9 @@ def _at_rest(heard: Heard, answer: Answer, outside: Outside, for_so_long: str, n
         )
     what = (
         f"trade {answer.last_id} was its newest"
-        if heard.kind is Stream.TRADE and answer.last_id >= 0
+        if heard.by_id and answer.last_id >= 0
         else "it had no trade for a day"
-        if heard.kind is Stream.TRADE
+        if heard.by_id
         else "its quote was the last one here"
     )
     return Judgement(Liveness.QUIET, now, f"{for_so_long}; the exchange was asked {ago}: {what}")

@@ -99,7 +99,7 @@ class Heard:
 
     connection: that carries it, "" for none; `since` when it was acknowledged there. fresh_at: when something new came
     last, over any connection. repeats: messages since, none of them new. mean_pause: between two new ones.
-    last_id: the greatest trade id, 0 before the first. behind: how old the last trade was when it came, by the exchange's
+    last_id: the greatest trade id, 0 before the first; of klines, the greatest that one of them names. behind: how old the last trade was when it came, by the exchange's
     clock. handed_over: another connection is taking over from this one, and may bring its streams already.
     """
 
@@ -115,6 +115,11 @@ class Heard:
     quote: BestQuote | None = None
     behind: float | None = None
     handed_over: bool = False
+
+    @property
+    def by_id(self) -> bool:
+        """Whether trade ids tell what it has not brought; of a stream of quotes the quote does."""
+        return self.kind is not Stream.BOOK_TICKER
 
 
 @dataclass(frozen=True, slots=True)

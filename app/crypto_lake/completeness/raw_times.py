@@ -41,7 +41,7 @@ def control_facts(layout: Layout, exchange: str, day: str) -> tuple[list[tuple[i
 def latencies_us(
     layout: Layout, exchange: str, symbol: str, day: str, offsets: list[tuple[int, int, int]]
 ) -> Iterator[int]:
-    """Receipt minus event time in us of some of the day's messages that bear one."""
+    """Receipt minus event time in us of some of the day's trades."""
     head = EXCHANGES[exchange].head
     measured_at = [at for at, _, _ in offsets]
     for line in _lines(layout, exchange, symbol, day, most_frames=_FRAMES_LOOKED_INTO):
@@ -49,10 +49,10 @@ def latencies_us(
             read = envelope.decode(line)
             if read.source is not None:
                 continue
-            sent_us = head(bytes(read.message)).event_time_us
+            seen = head(bytes(read.message))
         except (msgspec.MsgspecError, UnicodeDecodeError, UnassignableMessageError):
             continue
-        if sent_us:
+        if (sent_us := seen.event_time_us) and seen.trade_id >= 0:
             place = bisect_right(measured_at, read.received_ns) - 1
             offset_us = offsets[max(place, 0)][1] if offsets else 0
             yield read.received_ns // 1000 + offset_us - sent_us

@@ -64,16 +64,19 @@ class FrameReader:
         self._head = exchange.head
         self._trade = exchange.stream_name(symbol, Stream.TRADE)
         # Most lines are quotes, and say nothing of trades: those that begin as the exchange writes them are passed over.
-        self._quote = b'{"stream":"%s","data":{' % exchange.stream_name(symbol, Stream.BOOK_TICKER).encode()
+        self._passed = tuple(
+            b'{"stream":"%s","data":{' % exchange.stream_name(symbol, kind).encode()
+            for kind in (Stream.BOOK_TICKER, Stream.KLINE)
+        )
 
     def runs(self, data: bytes) -> list[Run]:
         """In a frame's order. Runs end with their frame, as they do with the batch that it was written from."""
         found: list[Run] = []
         builder, process, connection = RunBuilder(), "", ""
-        head, wanted, quote = self._head, self._trade, self._quote
+        head, wanted, passed = self._head, self._trade, self._passed
         for line in _envelopes(data):
             message = bytes(line.message)
-            if message.startswith(quote):
+            if message.startswith(passed):
                 continue
             try:
                 read = head(message)

@@ -1,6 +1,6 @@
 """Each bar against the exchange's own kline of its second. Pure.
 
-A second is compared only where the exchange was asked for it and answered. What differs is looked up in the ledger: a
+A second is compared only where the exchange told its kline, or was asked for it and answered. What differs is looked up in the ledger: a
 hole that is known there explains it, a bar that claims to be whole has no excuse.
 """
 
@@ -15,11 +15,12 @@ from typing import Final
 import polars as pl
 
 from crypto_lake.completeness.entries import Hole, Seen
-from crypto_lake.completeness.klines import FIELDS
+from crypto_lake.completeness.klines import FIELDS, Source
 from crypto_lake.model.decimals import SCALE
 from crypto_lake.model.market import US_PER_SECOND, BarState
 
-VERDICTS_SCHEMA_VERSION: Final = 1
+# 1: without `source`.
+VERDICTS_SCHEMA_VERSION: Final = 2
 
 
 class Verdict(StrEnum):
@@ -95,6 +96,7 @@ VERDICT_SCHEMA: Final = pl.Schema(
         "reason": pl.String(),  # of Why, "" where it is verified
         "fields": pl.String(),  # those that differ, separated by commas
         "explained": pl.String(),  # of Explained
+        "source": pl.String(),  # of klines.Source: whose word the verdict goes by; "" where there is none
     }
     | {difference(name): pl.Int64() if name in ("trade_count", _IDS) else _NUMBER for name in COMPARED}
 )
@@ -146,7 +148,8 @@ def judge(
     """VERDICT_SCHEMA, a row for each second of `span` that either side has.
 
     bars: rows of bars of one symbol. klines: KLINE_SCHEMA. answered: spans of Unix seconds (end excluded) for which the
-    exchange answered. span: the seconds that are judged, end excluded.
+    exchange was asked and answered: of these it is known, too, where it has none. span: the seconds that are judged, end
+    excluded.
     """
     ours = _within(bars, span).select(
         "exchange", "symbol", "window_start", "state", "first_trade_id", "last_trade_id", *FIELDS
@@ -155,7 +158,15 @@ def judge(
     both = ours.join(theirs, on="window_start", how="full", coalesce=True, maintain_order="left_right")
     second = pl.col("window_start").dt.epoch("us") // US_PER_SECOND
     here, there = pl.col("state").is_not_null(), pl.col("open_theirs").is_not_null()
-    asked = _any_span(second, answered)
+    told = there | _any_span(second, answered)
+    source = (
+        pl.when(there)
+        .then(pl.col("source"))
+        .when(told)
+        .then(pl.lit(Source.REST.value))
+        .otherwise(pl.lit(""))
+        .alias("source")
+    )
     differences = [
         pl.when(here & there & (pl.col(name) != pl.col(f"{name}_theirs")))
         .then(pl.col(name) - pl.col(f"{name}_theirs"))
@@ -171,7 +182,7 @@ def judge(
     )
     differs = pl.any_horizontal(pl.col(difference(name)).is_not_null() for name in COMPARED)
     reason = (
-        pl.when(~asked)
+        pl.when(~told)
         .then(pl.lit(Why.NOT_ANSWERED.value))
         .when(~here)
         .then(pl.lit(Why.NO_BAR.value))
@@ -190,7 +201,7 @@ def judge(
     )
     judged = (
         both.with_columns(differences)
-        .with_columns(reason.alias("reason"))
+        .with_columns(reason.alias("reason"), source)
         .with_columns(
             verdict.alias("verdict"),
             pl.concat_str(
@@ -210,6 +221,18 @@ def judge(
             pl.col("exchange").fill_null(exchange), pl.col("symbol").fill_null(symbol)
         )
     return explain(judged, of).sort("window_start").match_to_schema(VERDICT_SCHEMA, extra_columns="ignore")
+
+
+def in_doubt(judged: pl.DataFrame) -> list[int]:
+    """Unix seconds that differ from the stream's kline and that nothing explains. The exchange closes that kline a few
+    milliseconds after its second; what it knew later its REST tells, and no bar is called wrong before that was asked.
+    """
+    doubtful = judged.filter(
+        (pl.col("verdict") == Verdict.MISMATCH.value)
+        & (pl.col("explained") == Explained.NOT.value)
+        & (pl.col("source") == Source.STREAM.value)
+    )
+    return (doubtful["window_start"].dt.epoch("us") // US_PER_SECOND).to_list()
 
 
 def explain(judged: pl.DataFrame, of: Known) -> pl.DataFrame:
@@ -283,3 +306,4 @@ class Counted:
         by = dict(wrong.group_by("explained").len().iter_rows())
         self.explained: dict[str, int] = {name: by[name] for name in sorted(by) if name}
         self.unexplained: int = by.get(Explained.NOT.value, 0)
+        self.by_stream: int = verdicts.filter(pl.col("source") == Source.STREAM.value).height

@@ -9,7 +9,8 @@ from typing import Final
 import msgspec
 import polars as pl
 
-from crypto_lake.completeness.verdict import VERDICT_SCHEMA, VERDICTS_SCHEMA_VERSION
+from crypto_lake.completeness.klines import Source
+from crypto_lake.completeness.verdict import VERDICT_SCHEMA, VERDICTS_SCHEMA_VERSION, Verdict
 from crypto_lake.lake import durable
 
 _VERSION_KEY: Final = "crypto_lake.schema"
@@ -44,15 +45,29 @@ def write(path: Path, rows: pl.DataFrame, hours: Mapping[int, CheckedHour]) -> N
 
 
 def read(path: Path) -> tuple[pl.DataFrame, dict[int, CheckedHour]] | None:
-    """None where there is none, or none that can be read, or of another schema: it is then made anew."""
+    """None where there is none, or none that can be read, or of another schema: it is then made anew.
+
+    One of schema 1 stands: all its klines were asked for.
+    """
     try:
         if not path.is_file():
             return None
         metadata = pl.read_parquet_metadata(path)
-        if metadata.get(_VERSION_KEY) != str(VERDICTS_SCHEMA_VERSION):
+        version = metadata.get(_VERSION_KEY)
+        if version not in ("1", str(VERDICTS_SCHEMA_VERSION)):
             return None
         hours = msgspec.json.decode(metadata.get(_HOURS_KEY, "{}"), type=dict[int, CheckedHour])
         rows = pl.read_parquet(path, memory_map=False)
+        if version == "1":
+            rows = _with_source(rows)
     except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException, msgspec.MsgspecError):
         return None
     return (rows, hours) if rows.schema == VERDICT_SCHEMA else None
+
+
+def _with_source(rows: pl.DataFrame) -> pl.DataFrame:
+    told = pl.col("verdict") != Verdict.UNVERIFIABLE.value
+    source = pl.when(told).then(pl.lit(Source.REST.value)).otherwise(pl.lit("")).alias("source")
+    return rows.with_columns(source).select(
+        [name for name in VERDICT_SCHEMA if name in rows.columns or name == "source"]
+    )

@@ -137,6 +137,17 @@ class KlineRow(msgspec.Struct, frozen=True, gc=False):
     taker_quote_e8: int
 
 
+class StreamedKline(msgspec.Struct, frozen=True, gc=False):
+    """A one-second kline as its stream told it. last_id: of its last trade, -1 where it has none. closed: its second is
+    over; one that is not closed is in the making.
+    """
+
+    symbol: str
+    row: KlineRow
+    last_id: int
+    closed: bool
+
+
 @dataclass(frozen=True, slots=True)
 class PresentCall:
     """A REST request. `source`: what a kept answer calls it. `most`: symbols that may be asked for at once, or rows of an
@@ -155,7 +166,7 @@ class Present:
 
     newest: the newest trade id and quote of several symbols. trading: whether they trade at all. klines_query: of a
     symbol's seconds from one time in microseconds on, before another. What reads an answer raises ValueError where it
-    is of another form; `read_quote` (of a message of the stream) gives None.
+    is of another form; `read_quote` and `read_kline` (of a message of the stream) give None.
     """
 
     newest: PresentCall
@@ -167,6 +178,7 @@ class Present:
     read_trading: Callable[[bytes], dict[str, bool]]
     read_klines: Callable[[bytes], list[KlineRow]]
     read_quote: Callable[[bytes], BestQuote | None]
+    read_kline: Callable[[bytes], StreamedKline | None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from crypto_lake.exchanges.base import BestQuote, KlineRow, Newest, Present, PresentCall
+from crypto_lake.exchanges.binance_kline import read_kline
 from crypto_lake.exchanges.binance_time import to_us
 from crypto_lake.model.decimals import InexactDecimalError, parse_e8
 
@@ -130,4 +131,5 @@ PRESENT = Present(
     read_trading=read_trading,
     read_klines=read_klines,
     read_quote=read_quote,
+    read_kline=read_kline,
 )

@@ -28,6 +28,7 @@ class BarsHour(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `key` names all that its rows were made of, so that an hour whose key stands need not be made again; `refused`
     is the key of raw that held less than the rows do (some of it has gone), and was not used.
+    `conflicting`: trades of which two copies differ, a hundred at most; `conflicts` counts all.
     `reached`: of an hour that was made while no later trade was known: the last one's id, and the exchange's time (us) up
     to which its stream was watched since. Prices and sizes are hundred-millionths. Edges are (trade id, trade time in us).
     """
@@ -47,6 +48,7 @@ class BarsHour(msgspec.Struct, frozen=True, omit_defaults=True):
     missing_ids: int = 0
     duplicates: int = 0
     conflicts: int = 0
+    conflicting: tuple[int, ...] = ()
     refused: str = ""
     reached: tuple[int, int] | None = None
 
@@ -78,7 +80,10 @@ _decode_bars = msgspec.json.Decoder(BarsManifest).decode
 
 
 class RawIndexEntry(msgspec.Struct, frozen=True, array_like=True):
-    """What a raw file holds. Hours are Unix hours; trade hours go by trade time, quote hours by receive time."""
+    """What a raw file holds. Hours are Unix hours; trade hours go by trade time, quote hours by receive time.
+
+    skipped: lines that a later version may make bars of. klines: lines of which none ever are.
+    """
 
     bytes: int
     sha256: str
@@ -91,6 +96,7 @@ class RawIndexEntry(msgspec.Struct, frozen=True, array_like=True):
     quote_hours: tuple[int, ...]
     id_runs: tuple[tuple[int, int], ...]
     last_receipts: tuple[tuple[int, str], ...]  # receive time and connection of each copy of the greatest id
+    klines: int = 0
 
 
 class _RawIndex(msgspec.Struct):

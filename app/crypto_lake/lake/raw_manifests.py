@@ -30,7 +30,8 @@ RAW_MANIFEST_SCHEMA: Final = 1
 class RawManifest(msgspec.Struct, frozen=True, kw_only=True):
     """What a sealed hour, or a healed file, is proven to hold: it was read back whole before this was written.
 
-    `lines` = trades + quotes + others (control records, replies) + unreadable. `unreadable`: lines that are no message
+    `lines` = trades + quotes + others (control records, replies, klines) + unreadable. `klines`: of the others, the
+    exchange's own bars; a version that wrote none knew of none. `unreadable`: lines that are no message
     of this symbol, or were not received in this hour. `content_sha256`: of all lines, unpacked. Ids are null where
     there is no trade; `holes` are the ids between the runs. `damaged_bytes`: bytes of the inputs that no frame decodes
     from; they are in quarantine, and not in this file.
@@ -66,6 +67,7 @@ class RawManifest(msgspec.Struct, frozen=True, kw_only=True):
     collector: str
     program: str
     sealed_ns: int
+    klines: int = 0
 
 
 _decode = msgspec.json.Decoder(RawManifest).decode

@@ -10,10 +10,14 @@ NS_PER_SECOND = 1_000_000_000
 
 
 class Stream(StrEnum):
-    """A kind of stream that the lake collects, by the exchange's name."""
+    """A kind of stream that the lake collects, by the exchange's name.
+
+    kline_1s: the exchange's own one-second bars; no bar is made of them, they are what bars are held against.
+    """
 
     TRADE = "trade"
     BOOK_TICKER = "bookTicker"
+    KLINE = "kline_1s"
 
 
 class BarState(StrEnum):

@@ -1,50 +1,42 @@
 """Holds bars against the exchange's own klines and writes a verdict for each second.
 
-An hour whose bars are the same as when they were last held against them is not asked for again. What differs is
+Klines that were streamed beside the trades and lie in raw come first; the exchange is asked for seconds that have none,
+and for those that differ unexplained. An hour whose bars are the same as when they were last held against them is not asked for again. What differs is
 explained anew each time, for the ledger may have learned more.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Final, Protocol
+from typing import Final
 
 import polars as pl
 
 from crypto_lake.bars.day_file import read_day
 from crypto_lake.bars.rows import BAR_SCHEMA, HOUR_SECONDS
 from crypto_lake.completeness import klines, ledger, verdict, verdict_table
-from crypto_lake.completeness.asking import AskError
+from crypto_lake.completeness.raw_klines import RawKlines
 from crypto_lake.completeness.verdict import Counted, Explained, Verdict, differences_of
 from crypto_lake.completeness.verdict_table import CheckedHour
 from crypto_lake.lake import locks
 from crypto_lake.lake.layout import Layout
 from crypto_lake.model.clock import Clock, Hour
 from crypto_lake.model.market import NS_PER_SECOND, US_PER_SECOND
+from crypto_lake.upkeep.check_asking import ROWS, Asking, Klines
 from crypto_lake.upkeep.check_report import SCHEMA, CheckReport, DayCheck, Unlike
 
 _log = logging.getLogger(__name__)
 
 SETTLED_SECONDS: Final = 60  # so old must a second be: the exchange's kline is final, and our bar is made
 RECENT_DAYS: Final = 8  # that are looked at where none is named; more than raw is kept by default
-_ROWS: Final = 1000
-_TRIES: Final = 3
 _RETRY_SECONDS: Final = 1.0  # between two tries of a request that failed
+# The newest bars of a lake that streams klines wait so long for theirs, which may lie in a part that is still open.
+_KLINE_TO_COME_SECONDS: Final = 5
 _UNLIKE_TOLD: Final = 20
-
-
-class Klines(Protocol):
-    """As completeness.asking has it."""
-
-    requests: int
-    weight: int
-
-    async def klines(self, symbol: str, start_us: int, end_us: int) -> list[klines.KlineRow]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +45,6 @@ class Progress:
     day: str
     days_done: int
     days: int
-
-
-class _StoppedError(Exception):
-    """Nothing more is asked in this run; the text says why."""
 
 
 async def check(
@@ -72,7 +60,8 @@ async def check(
     retry_seconds: float = _RETRY_SECONDS,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> CheckReport:
-    """Verdicts of all bars of the last eight days, or of those named; `again`: whether or not they stand already.
+    """Verdicts of all bars of the last eight days, or of those named; `again`: whether or not they stand already, and by
+    REST wherever it answers.
 
     patience_seconds: for all waits together that the account of weight asks for. Raises LockHeldError where another run
     is at it.
@@ -80,7 +69,8 @@ async def check(
     started, weight, requests = time.monotonic(), asker.weight, asker.requests
     now_ns = clock.now_ns()
     with locks.hold(layout.locks, "check"):
-        work = _Check(layout, exchange, asker, now_ns, again, patience_seconds, retry_seconds)
+        asking = Asking(asker, patience_seconds, retry_seconds)
+        work = _Check(layout, exchange, asking, now_ns, again)
         chosen = [
             (symbol, day)
             for symbol in (symbols if symbols is not None else layout.bar_symbols(exchange))
@@ -104,7 +94,7 @@ async def check(
         weight=asker.weight - weight,
         days=made,
         failed=failed,
-        problem=work.problem,
+        problem=asking.problem,
     )
 
 
@@ -120,25 +110,23 @@ def _days(layout: Layout, exchange: str, symbol: str, days: Sequence[str] | None
     return [(at + timedelta(days=n)).isoformat() for n in range((last - at).days + 1)]
 
 
+@dataclass(frozen=True, slots=True)
+class _Hour:
+    """asked, revised: as in DayCheck. whole: all that was asked for was answered."""
+
+    rows: pl.DataFrame
+    asked: int
+    revised: int
+    whole: bool
+
+
 class _Check:
     """One run."""
 
-    def __init__(
-        self,
-        layout: Layout,
-        exchange: str,
-        asker: Klines,
-        now_ns: int,
-        again: bool,
-        patience_seconds: float,
-        retry_seconds: float,
-    ) -> None:
-        self._layout, self._exchange, self._asker = layout, exchange, asker
+    def __init__(self, layout: Layout, exchange: str, asking: Asking, now_ns: int, again: bool) -> None:
+        self._layout, self._exchange, self._asking = layout, exchange, asking
         self._settled = now_ns // NS_PER_SECOND - SETTLED_SECONDS
         self._again = again
-        self._patience_seconds = patience_seconds
-        self._retry_seconds = retry_seconds
-        self.problem = ""
 
     async def day(self, symbol: str, day: str) -> DayCheck | None:
         """None where there is nothing to judge yet."""
@@ -152,7 +140,8 @@ class _Check:
         known = verdict.known(ledger.read(self._layout.ledger(self._exchange, symbol)).lines, last_second)
         hours: dict[int, CheckedHour] = {}
         parts: list[pl.DataFrame] = []
-        asked = 0
+        raw = RawKlines(self._layout, self._exchange, symbol)
+        asked = revised = 0
         for hour in range(span[0] // HOUR_SECONDS, -(-span[1] // HOUR_SECONDS)):
             since, until = max(span[0], hour * HOUR_SECONDS), min(span[1], (hour + 1) * HOUR_SECONDS)
             wanted = CheckedHour(digests.get(hour, ""), since, until)
@@ -160,11 +149,19 @@ class _Check:
                 parts.append(_hour_of(before[0], hour))
                 hours[hour] = wanted
                 continue
-            theirs, answered = await self._klines(symbol, since, until)
-            parts.append(verdict.judge(bars, klines.table(theirs), answered, (since, until), known))
-            asked += sum(end - start for start, end in answered)
-            if answered == [(since, until)]:
+            streamed = raw.of(since, until)
+            if until == span[1] < _day_end(day) and not self._again:
+                until = _up_to_kline(streamed, until)
+                wanted = CheckedHour(wanted.digest, since, until)
+            found = await self._hour(symbol, bars, streamed, (since, until), known)
+            parts.append(found.rows)
+            asked, revised = asked + found.asked, revised + found.revised
+            if found.whole:
                 hours[hour] = wanted
+        if raw.unreadable:
+            _log.warning(
+                "%d klines of %s of %s in raw can't be read; they were asked for", raw.unreadable, symbol, day
+            )
         rows = verdict.explain(pl.concat(parts), known).sort("window_start")
         rows = rows.with_columns(pl.lit(self._exchange).alias("exchange"), pl.lit(symbol).alias("symbol"))
         if before is None or before[1] != hours or not before[0].equals(rows):
@@ -172,7 +169,30 @@ class _Check:
         complete = (
             span[1] == _day_end(day) and len(hours) == -(-span[1] // HOUR_SECONDS) - span[0] // HOUR_SECONDS
         )
-        return _told(self._exchange, symbol, day, rows, asked, finished=complete)
+        return _told(self._exchange, symbol, day, rows, asked, revised, finished=complete)
+
+    async def _hour(
+        self,
+        symbol: str,
+        bars: pl.DataFrame,
+        streamed: pl.DataFrame,
+        span: tuple[int, int],
+        of: verdict.Known,
+    ) -> _Hour:
+        """Verdicts of an hour or a part of it."""
+        seconds = set(range(*span))
+        if streamed.height and not self._again:
+            seconds.difference_update(streamed["window_start"].dt.epoch("s"))
+            seconds.update(verdict.in_doubt(verdict.judge(bars, streamed, [], span, of)))
+        wanted = klines.spans(seconds, ROWS)
+        rows, answered = await self._asking.klines(symbol, wanted)
+        theirs = klines.table(rows)
+        return _Hour(
+            verdict.judge(bars, klines.chosen(streamed, theirs, answered), answered, span, of),
+            sum(end - start for start, end in answered),
+            klines.revised(streamed, theirs),
+            whole=answered == wanted,
+        )
 
     def _span(self, symbol: str, day: str, bars: pl.DataFrame) -> tuple[tuple[int, int], int | None]:
         """Seconds of the day to judge (end excluded): between the symbol's first bar and its last; and the last's second
@@ -189,39 +209,6 @@ class _Check:
             end = seconds[-1] + 1
         return (start, min(end, self._settled)), last_second
 
-    async def _klines(
-        self, symbol: str, since: int, until: int
-    ) -> tuple[list[klines.KlineRow], list[tuple[int, int]]]:
-        """The exchange's klines of these seconds, and the spans of them for which it answered, joined."""
-        found: list[klines.KlineRow] = []
-        answered: list[tuple[int, int]] = []
-        for start in range(since, until, _ROWS):
-            end = min(start + _ROWS, until)
-            try:
-                found += await self._ask(symbol, start, end)
-            except _StoppedError:
-                continue
-            joined = answered.pop()[0] if answered and answered[-1][1] == start else start
-            answered.append((joined, end))
-        return found, answered
-
-    async def _ask(self, symbol: str, start: int, end: int) -> list[klines.KlineRow]:
-        """Raises _StoppedError where it can't be had in this run."""
-        for attempt in range(1, _TRIES + 1):
-            if self.problem:
-                raise _StoppedError(self.problem)
-            try:
-                return await self._asker.klines(symbol, start * US_PER_SECOND, end * US_PER_SECOND)
-            except AskError as error:
-                wait = error.wait_seconds or self._retry_seconds
-                if (attempt == _TRIES and not error.wait_seconds) or wait > self._patience_seconds:
-                    self.problem = str(error)
-                    break
-                self._patience_seconds -= wait
-                await asyncio.sleep(wait)
-        self.problem = self.problem or f"klines of {symbol} could not be had in {_TRIES} tries"
-        raise _StoppedError(self.problem)
-
 
 def _day_start(day: str) -> int:
     return Hour(day, 0).start_ns // NS_PER_SECOND
@@ -231,13 +218,21 @@ def _day_end(day: str) -> int:
     return _day_start(day) + 24 * HOUR_SECONDS
 
 
+def _up_to_kline(streamed: pl.DataFrame, until: int) -> int:
+    """The end of what is judged now: behind the last kline that was streamed, where the next may be about to come."""
+    if not streamed.height:
+        return until
+    after_last: int = streamed["window_start"].dt.epoch("s")[-1] + 1
+    return after_last if until - after_last <= _KLINE_TO_COME_SECONDS else until
+
+
 def _hour_of(rows: pl.DataFrame, hour: int) -> pl.DataFrame:
     second = pl.col("window_start").dt.epoch("us") // US_PER_SECOND
     return rows.filter((second >= hour * HOUR_SECONDS) & (second < (hour + 1) * HOUR_SECONDS))
 
 
 def _told(
-    exchange: str, symbol: str, day: str, rows: pl.DataFrame, asked: int, *, finished: bool
+    exchange: str, symbol: str, day: str, rows: pl.DataFrame, asked: int, revised: int, *, finished: bool
 ) -> DayCheck:
     counted = Counted(rows)
     unexplained = rows.filter(
@@ -256,6 +251,8 @@ def _told(
         asked=asked,
         finished=finished,
         unlike=[_unlike(row) for row in unexplained.head(_UNLIKE_TOLD).iter_rows(named=True)],
+        by_stream=counted.by_stream,
+        revised=revised,
     )
 
 

@@ -19,8 +19,9 @@ class Unlike(msgspec.Struct, frozen=True):
 
 class DayCheck(msgspec.Struct, frozen=True):
     """A day of a symbol. seconds: that are judged. explained: mismatches by what explains them. asked: seconds that the
-    exchange was asked for now; the others stand from an earlier run. finished: nothing of it will be asked again unless
-    its bars change.
+    exchange was asked for now; the others stand from an earlier run, or go by klines that were streamed. finished:
+    nothing of it will be asked again unless its bars change. by_stream: seconds whose verdict goes by a kline of the
+    stream. revised: of those asked for now, seconds of which REST told another kline than the stream had.
     """
 
     exchange: str
@@ -35,6 +36,8 @@ class DayCheck(msgspec.Struct, frozen=True):
     asked: int
     finished: bool
     unlike: list[Unlike]  # the first of those that nothing explains
+    by_stream: int = 0
+    revised: int = 0
 
 
 class CheckReport(msgspec.Struct, frozen=True):
@@ -48,6 +51,7 @@ class CheckReport(msgspec.Struct, frozen=True):
     days: list[DayCheck]
     failed: dict[str, str]  # symbol and day -> why it could not be checked
     problem: str = ""
+    archives: list[str] = []  # symbols and days that the exchange's archive was read of first
 
     @property
     def unexplained(self) -> int:
@@ -63,5 +67,7 @@ def figures(reports: Sequence[CheckReport]) -> dict[str, int]:
         "bars_mismatched": sum(day.mismatched for day in days),
         "bars_unexplained": sum(day.unexplained for day in days),
         "bars_unverifiable": sum(day.unverifiable for day in days),
+        "bars_by_stream": sum(day.by_stream for day in days),
+        "klines_revised": sum(day.revised for day in days),
         "weight": sum(report.weight for report in reports),
     }

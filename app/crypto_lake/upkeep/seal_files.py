@@ -233,6 +233,7 @@ def _manifest(
         trades=content.trades,
         quotes=content.quotes,
         others=content.others,
+        klines=content.klines,
         unreadable=content.unreadable,
         damaged_bytes=sum(damage.bad.size for damage in joined.damage),
         first_received_ns=content.first_received_ns,

@@ -9,6 +9,7 @@ twice the limit. A single stream that is silent while others of its symbol speak
 rarely traded symbols have quotes and no trades for hours. If nothing comes of any symbol, that is one finding of the
 exchange, not one of each symbol.
 Before all that goes what the exchange itself says: a symbol of whose streams it has nothing newer is no finding.
+Klines come in a quiet market, too: they are no sign that it moves, and by themselves one stream like the others.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from crypto_lake.capture.snapshot import CollectorSnapshot, StreamSnapshot
 from crypto_lake.completeness.liveness import Liveness
 from crypto_lake.model.alert_message import duration
 from crypto_lake.model.alerting import Rule
-from crypto_lake.model.market import NS_PER_SECOND
+from crypto_lake.model.market import NS_PER_SECOND, Stream
 from crypto_lake.watch.collector_status import streams_live
 from crypto_lake.watch.conditions_look import MINUTE_NS, Finding, Look
 from crypto_lake.watch.conditions_memory import Memory
@@ -37,10 +38,11 @@ def data_gap(look: Look, rule: Rule, memory: Memory, firing: frozenset[str]) -> 
     by_symbol: dict[str, list[StreamSnapshot]] = {}
     for stream in snapshot.streams:
         by_symbol.setdefault(stream.symbol, []).append(stream)
-    by_symbol = {s: streams for s, streams in by_symbol.items() if not all(map(_at_rest, streams))}
+    markets = {symbol: _of_market(streams) for symbol, streams in by_symbol.items()}
     silence_ns = {
         symbol: min(_silence_ns(stream, snapshot, memory) for stream in streams)
-        for symbol, streams in by_symbol.items()
+        for symbol, streams in markets.items()
+        if not all(map(_at_rest, streams))
     }
     silent = {symbol: ns for symbol, ns in silence_ns.items() if ns >= limit_ns}
     live, wanted = streams_live(snapshot), len(snapshot.streams)
@@ -70,7 +72,7 @@ def data_gap(look: Look, rule: Rule, memory: Memory, firing: frozenset[str]) -> 
             },
         )
 
-    if silent and len(silent) == len(by_symbol):
+    if silent and len(silent) == len(silence_ns):
         due = sum(_due(stream, snapshot, memory) for stream in snapshot.streams)
         if not over(min(silent.values()), due):
             return []
@@ -82,7 +84,7 @@ def data_gap(look: Look, rule: Rule, memory: Memory, firing: frozenset[str]) -> 
             )
         ]
     found: list[Finding] = []
-    others = len(by_symbol) - len(silent)
+    others = len(silence_ns) - len(silent)
     for symbol, streams in by_symbol.items():
         if symbol in silent:
             due = sum(_due(stream, snapshot, memory) for stream in streams)
@@ -100,6 +102,11 @@ def data_gap(look: Look, rule: Rule, memory: Memory, firing: frozenset[str]) -> 
                 do = "Restart the collector, which subscribes anew."
                 found.append(finding(f"/{symbol}/{stream.kind}", what, ns, due, do))
     return found
+
+
+def _of_market(streams: list[StreamSnapshot]) -> list[StreamSnapshot]:
+    """Those that speak when the market moves; all, where there are no such."""
+    return [stream for stream in streams if stream.kind != Stream.KLINE] or streams
 
 
 def _at_rest(stream: StreamSnapshot) -> bool:

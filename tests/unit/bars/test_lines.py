@@ -7,6 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from crypto_lake.bars import each, lines, straight
+from crypto_lake.bars.columns import Parsed
 from crypto_lake.bars.lines import parse
 from crypto_lake.bars.template import Template, streams_of
 
@@ -19,6 +20,12 @@ TRADE = (
 QUOTE = (
     b'{"received_ns":1723161254087896568,"connection":"c-1","message":{"stream":"btcusdt@bookTicker","data":{'
     b'"u":50093239212,"s":"BTCUSDT","b":"61837.63000000","B":"3.78826000","a":"61837.64000000","A":"1.54698000"}}}'
+)
+KLINE = (
+    b'{"received_ns":1723161255087896568,"connection":"c-1","message":{"stream":"btcusdt@kline_1s","data":{"e":"kline",'
+    b'"E":1723161255005,"s":"BTCUSDT","k":{"t":1723161254000,"T":1723161254999,"s":"BTCUSDT","i":"1s","f":7,"L":9,'
+    b'"o":"61837.63000000","c":"61837.63000000","h":"61837.63000000","l":"61837.63000000","v":"0.02000000","n":3,'
+    b'"x":true,"q":"1236.75260000","V":"0.02000000","Q":"1236.75260000","B":"0"}}}}'
 )
 FRAGMENTS = [
     b'"',
@@ -63,7 +70,7 @@ def same(text: list[bytes]) -> None:
     assert sorted(read.trades.rows()) == sorted(one.trades.rows())
     assert sorted(read.quotes.rows()) == sorted(one.quotes.rows())
     assert sorted(line for _, line, _ in read.bad) == sorted(line for _, line, _ in one.bad)
-    assert read.lines == one.lines
+    assert (read.lines, read.skipped, read.klines) == (one.lines, one.skipped, one.klines)
 
 
 @settings(max_examples=100, deadline=None)
@@ -81,6 +88,10 @@ def same(text: list[bytes]) -> None:
 @example([QUOTE.replace(b'"b":', b'"d":')])
 @example([QUOTE.replace(b"BTCUSDT", b"ETHUSDT")])
 @example([QUOTE + b',"x"'])
+@example([KLINE])
+@example([TRADE, KLINE, QUOTE, KLINE.replace(b"btcusdt@", b"ethusdt@")])
+@example([KLINE.replace(b'"stream":', b'"stream": ')])
+@example([KLINE.replace(b"}}}}", b"}}}")])
 def test_both_ways_of_reading_agree(text: list[bytes]) -> None:
     same([line for line in text if b"\n" not in line])
 
@@ -130,10 +141,31 @@ def test_rows_know_their_file(files: list[list[bytes]]) -> None:
     assert read.lines == [sum(line != b"" for line in file) for file in files]
 
 
+@given(st.lists(st.lists(st.sampled_from([TRADE, QUOTE, KLINE]), max_size=5), min_size=1, max_size=3))
+def test_klines_are_counted_and_leave_the_rest_as_it_is(files: list[list[bytes]]) -> None:
+    def read(chosen: list[list[bytes]]) -> Parsed:
+        return lines.parse_files([b"".join(line + b"\n" for line in file) for file in chosen], TEMPLATE)
+
+    some = read(files)
+    without = read([[line for line in file if line != KLINE] for file in files])
+    assert some.trades.equals(without.trades)
+    assert some.quotes.equals(without.quotes)
+    assert some.bad == without.bad == []
+    assert some.klines == [file.count(KLINE) for file in files]
+    assert some.skipped == [0] * len(files)
+    assert some.lines == [len(file) for file in files]
+
+
 def test_more_connections_than_are_told_apart_lose_nothing() -> None:
     text = [TRADE.replace(b'"c-1"', b'"c-%d"' % n) for n in range(200)]
     assert len(straight.read_straight([line + b"\n" for line in text], TEMPLATE).odd) == 200 - 64
     same(text)
+
+
+def test_a_kline_is_passed_over_unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "parse_each", None)
+    read = parse((KLINE + b"\n" + TRADE + b"\n") * 3, TEMPLATE)
+    assert (read.trades.height, read.klines, read.skipped, read.bad) == (3, [3], [0], [])
 
 
 @pytest.mark.parametrize(("line", "kind"), [(TRADE, "trades"), (QUOTE, "quotes")])

@@ -146,6 +146,16 @@ def test_holes_are_fetched_page_by_page_the_most_recent_first(bench: Callable[..
     assert b.healer.figures.trades_healed == 35
 
 
+def test_the_oldest_hole_is_told_until_it_is_filled(bench: Callable[..., Bench]) -> None:
+    b = bench(Exchange(range(1, 100)))
+    b.hole(5, 9, before=100)
+    b.hole(20, 49, before=200)
+    b.steps(1)
+    assert (b.healer.figures.holes, b.healer.figures.oldest_us) == (2, BASE_US + 100)
+    b.steps(3)
+    assert (b.healer.figures.holes, b.healer.figures.oldest_us) == (0, 0)
+
+
 def test_what_is_held_in_memory_is_bounded(
     bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
 ) -> None:
