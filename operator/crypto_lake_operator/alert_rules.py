@@ -12,8 +12,8 @@ from crypto_lake_operator import cron
 
 RUNBOOK: Final = "docs/runbook.md"
 # Tasks of a volume, as a collector reports them. `publish` has no volume: the operator tells of it.
-VOLUME_TASKS: Final = "transform|compact|upload|cleanup"
-LEAST_LATE_SECONDS: Final = {"transform": 900, "upload": 3 * 3600, "cleanup": 3 * 3600}
+VOLUME_TASKS: Final = "transform|compact|upload|cleanup|check"
+LEAST_LATE_SECONDS: Final = {"transform": 900, "upload": 3 * 3600, "cleanup": 3 * 3600, "check": 3 * 3600}
 
 
 class Alert(NamedTuple):
@@ -89,6 +89,33 @@ def of_lake(facts: LakeFacts) -> list[Alert]:
             "{{ $labels.pod }} misses trades in {{ $value }} gaps that were not filled.",
             "The ledger names each gap by its trade ids and cause. Gaps that come again and again: look at reconnects and "
             "at restarts of the pod; two replicas see what one misses.",
+        ),
+        Alert(
+            "CryptoLakeBarsDiffer",
+            'max by (pod) (crypto_lake_checked_seconds{lake,verdict="unexplained"}) > 0',
+            "0m",
+            "critical",
+            "{{ $value }} bars of {{ $labels.pod }} are not what the exchange's own klines say, and nothing explains it.",
+            "The lake's condition Complete says so, too. In the pod, `crypto-lake check` names the seconds and `crypto-lake "
+            "explain` the lines that a bar was made of. Keep raw of these days.",
+        ),
+        Alert(
+            "CryptoLakeHealingBanned",
+            'max by (pod) (crypto_lake_rest_blocked{lake,status="418"}) > 0',
+            "5m",
+            "warning",
+            "The exchange has banned the address of {{ $labels.pod }} from its REST interface: nothing is fetched.",
+            "The pod's /status says for how long (healing.blocked_seconds); what is missed meanwhile is fetched then. Somebody "
+            "on this address asks too much.",
+        ),
+        Alert(
+            "CryptoLakeFeedDies",
+            "sum by (pod) (increase(crypto_lake_stream_replacements_total{lake}[1h])) > 5",
+            "0m",
+            "warning",
+            "Streams of {{ $labels.pod }} died and were replaced {{ $value | humanize }} times within an hour.",
+            "The pod's /status says of each stream what it is thought to be, and on what evidence. If it is one symbol, look at "
+            "the exchange's announcements; if all, at network, proxy and CPU.",
         ),
         Alert(
             "CryptoLakeDiskUsed",
@@ -279,6 +306,15 @@ OPERATOR: Final = (
         "{{ $value }} lakes do not get their files, or their published days, into the bucket.",
         "kubectl get cryptolake --all-namespaces, then describe: the condition Uploaded says why. It also tells of publish, "
         "which no collector sees.",
+    ),
+    Alert(
+        "CryptoLakeCopiesDiffer",
+        f"max({_P}_published_trades_differing{{operator}}) > 0",
+        "0m",
+        "critical",
+        "Of {{ $value }} trades of the last published day two copies do not say the same.",
+        "kubectl get cryptolake --all-namespaces -o yaml: status.copies says which lake. The day's manifests in the bucket "
+        "name the trades and the collectors (differing). Keep the raw: it holds both copies.",
     ),
     Alert(
         "CryptoLakeMacroFailing",

@@ -32,7 +32,7 @@ from crypto_lake_operator.api_base import (
     set_of,
 )
 from crypto_lake_operator.api_pod import Pod
-from crypto_lake_operator.api_tasks import Macro, Publish, Schedules
+from crypto_lake_operator.api_tasks import Check, Macro, Publish, Schedules
 
 GROUP: Final = "cryptolake.io"
 VERSION: Final = "v1alpha1"
@@ -193,7 +193,7 @@ class NetworkPolicy(Part, frozen=True):
         bool,
         Meta(
             description="Deny all but DNS, port 443, the ports of `endpoint` and of an emulator, the metadata server, "
-            "and on the way in the operator and Prometheus."
+            "and on the way in the operator, its dashboard and Prometheus."
         ),
     ] = True
     egress_ports: Annotated[
@@ -227,8 +227,9 @@ class CryptoLakeSpec(Part, frozen=True, kw_only=True):
         tuple[Stream, ...],
         Meta(
             min_length=1,
-            max_length=2,
-            description="Which streams of each symbol. Changed without a restart.",
+            max_length=3,
+            description="Which streams of each symbol. kline_1s: the exchange's own bars, to hold ours against. Changed without a "
+            "restart.",
             extra_json_schema=set_of(),
         ),
     ] = (Stream.TRADE, Stream.BOOK_TICKER)
@@ -260,6 +261,9 @@ class CryptoLakeSpec(Part, frozen=True, kw_only=True):
         bool, Meta(description="Stop collectors and tasks and keep everything else. What is missed is a gap.")
     ] = False
     collector: Annotated[Collector, Meta(description="How the collectors write.")] = Collector()
+    check: Annotated[
+        Check, Meta(description="The task that holds bars against the exchange's own klines.")
+    ] = Check()
     publish: Annotated[Publish, Meta(description="The task that puts days together.")] = Publish()
     macro: Annotated[
         Macro | None,

@@ -94,15 +94,33 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class TaskStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """A task of the whole lake: it has no volume to leave its outcome on."""
+    """A task of the whole lake, which has no volume to leave its outcome on; or one on all volumes together."""
 
-    name: Annotated[str, Meta(max_length=63, description="`publish` or `macro`.")]
+    name: Annotated[str, Meta(max_length=63, description="`publish`, `macro` or `check`.")]
     ok: Annotated[bool, Meta(description="Its last run went well.")]
     ended: Annotated[Time, Meta(description="When its last run ended.")]
     last_ok: Annotated[
         Time | None, Meta(description="When a run that went well ended. Absent: none did.")
     ] = None
     problem: Annotated[str, Meta(max_length=1024, description="What was wrong with the last run.")] = ""
+
+
+class CopiesStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Of all symbols of a published day, trades by which collectors have them."""
+
+    day: Annotated[Day, Meta(description="Which: the last published one.")]
+    symbols: Annotated[int, Meta(ge=0, description="Symbols that are counted.")]
+    trades: Annotated[int, Meta(ge=0, description="Trades that anyone has, each once.")]
+    shared: Annotated[int, Meta(ge=0, description="Trades that both replicas have.")]
+    only_a: Annotated[int, Meta(ge=0, description="Trades that replica a alone has.")]
+    only_b: Annotated[int, Meta(ge=0, description="Trades that replica b alone has.")]
+    only_other: Annotated[
+        int, Meta(ge=0, description="Trades that one collector alone has that is of no replica.")
+    ]
+    missing: Annotated[int, Meta(ge=0, description="Trades that nobody has.")]
+    differing: Annotated[
+        int, Meta(ge=0, description="Trades of which two copies do not say the same; 0 is right.")
+    ]
 
 
 class ToldAlert(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -141,6 +159,10 @@ class Status(Figures, frozen=True, kw_only=True, rename="camel", omit_defaults=T
             description="Up to this day the bars of every symbol are final in the bucket, by the last `publish` that saw all."
         ),
     ] = None
+    copies: Annotated[
+        CopiesStatus | None,
+        Meta(description="How far the collectors' copies of the last published day agree."),
+    ] = None
     shards: Annotated[
         tuple[ShardStatus, ...],
         Meta(
@@ -153,7 +175,8 @@ class Status(Figures, frozen=True, kw_only=True, rename="camel", omit_defaults=T
         tuple[TaskStatus, ...],
         Meta(
             max_length=16,
-            description="What became of the tasks that have no volume. The others' outcomes are in the collectors' reports.",
+            description="What became of the tasks that have no volume, and of `check` on all of them. The others' outcomes are in "
+            "the collectors' reports.",
             extra_json_schema={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
         ),
     ] = ()

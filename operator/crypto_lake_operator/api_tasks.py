@@ -1,4 +1,4 @@
-"""spec.schedules, spec.publish and spec.macro: the tasks, and when they run."""
+"""spec.schedules, spec.check, spec.publish and spec.macro: the tasks, and when they run."""
 
 from __future__ import annotations
 
@@ -23,6 +23,24 @@ class Schedules(Part, frozen=True):
     cleanup: Annotated[Cron, Meta(description="Deletes from each volume what retention allows.")] = (
         "42 * * * *"
     )
+
+
+class Check(Part, frozen=True):
+    """The task on each volume that asks the exchange: it holds bars against the exchange's own klines."""
+
+    enabled: Annotated[
+        bool,
+        Meta(
+            description="Whether bars are checked. The exchange is asked within the collector's part of the weight."
+        ),
+    ] = True
+    schedule: Annotated[
+        Cron,
+        Meta(
+            description="When, as cron in UTC: once a day, after the day before is final. What was checked and has not changed "
+            "is not asked for again."
+        ),
+    ] = "22 3 * * *"
 
 
 class Publish(Part, frozen=True):

@@ -62,3 +62,12 @@ def _tasks(old: Status, new: Status) -> Iterator[News]:
     day = new.last_published_day
     if day is not None and day != old.last_published_day:
         yield News("Normal", "Published", "Observe", f"bars up to {day} are final in the bucket")
+    copies = new.copies
+    if copies is not None and copies.differing and copies != old.copies:
+        yield News(
+            "Warning",
+            "CopiesDiffer",
+            "Observe",
+            f"two copies of {copies.differing} trades of {copies.day} do not say the same; the manifests of that day name "
+            "them",
+        )

@@ -68,7 +68,7 @@ def reconciled(
         return Verdict(
             "False",
             Reason.DRAINING,
-            f"{', '.join(draining)} will go when all it has is uploaded{lacks_bucket}",
+            f"{', '.join(draining)} will go when it has fetched what it missed and uploaded all it has{lacks_bucket}",
         )
     if moving := sorted(plan.assignment.moving):
         return Verdict("False", Reason.MOVING_SYMBOLS, f"{some(moving)} move to another collector")
@@ -198,6 +198,15 @@ def _cant_be_asked(lake: CryptoLake, slots: list[Seen]) -> Verdict | None:
 
 
 def complete(lake: CryptoLake, slots: list[Seen], gaps_open: int) -> Verdict:
+    """Where bars differ that is told first: what is missing is known, what is wrong is used."""
+    differ = [seen.name for seen in slots if seen.report and seen.report.bars_differ]
+    if differ:
+        return Verdict(
+            "False",
+            Reason.BARS_DIFFER,
+            f"{some(differ)}: bars are not what the exchange's own klines say, and the ledger does not explain it; in the "
+            "pod `crypto-lake check` names the seconds, `crypto-lake explain` the lines that a bar was made of",
+        )
     if gaps_open:
         return Verdict(
             "False",

@@ -20,6 +20,14 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 OUTCOMES: Final = ("done", "failed", "unavailable", "fault")
 POLLED: Final = ("ok", "timeout", "refused", "no_report")
 ALERTS: Final = ("sent", "failed")
+# Label -> field of CopiesStatus.
+HELD_BY: Final = {
+    "both": "shared",
+    "a": "only_a",
+    "b": "only_b",
+    "other": "only_other",
+    "none": "missing",
+}
 _STATUSES: Final = ("True", "False", "Unknown")
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -208,3 +216,22 @@ class _Scraped:
             for ok in ("True", "False"):
                 by_task.add_metric((name, ok), runs[name, ok])
         yield by_task
+        yield from _published(now.statuses)
+
+
+def _published(statuses: Iterable[Status]) -> Iterator[Metric]:
+    """Sums of lakes: which one it is, its own status tells."""
+    found = [status.copies for status in statuses if status.copies is not None]
+    held_by = GaugeMetricFamily(
+        f"{PREFIX}_published_trades",
+        "Trades of the lakes' last published days, by which replicas have them.",
+        labels=["held_by"],
+    )
+    for label, field in HELD_BY.items():
+        held_by.add_metric([label], sum(getattr(copies, field) for copies in found))
+    yield held_by
+    yield GaugeMetricFamily(
+        f"{PREFIX}_published_trades_differing",
+        "Of these, trades of which two copies do not say the same.",
+        value=sum(copies.differing for copies in found),
+    )

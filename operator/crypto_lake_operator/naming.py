@@ -20,6 +20,7 @@ CLAIM: Final = "data"
 # Tasks of the lake, not of one claim; what became of them is read of their pods.
 PUBLISH, MACRO = "publish", "macro"
 LAKE_TASKS: Final = (PUBLISH, MACRO)
+CHECK: Final = "check"  # of one claim; of all of them together the status tells
 # A CronJob's name has 52 characters at most, and `-a-15-transform` comes after the lake's part of it.
 MAX_BASE: Final = 37
 _HASH_LENGTH: Final = 6

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple, cast
 import msgspec
 
 from crypto_lake.model import task_outcome
+from crypto_lake.model.copies import PublishedCopies
 from crypto_lake_operator import drift
 from crypto_lake_operator.naming import CLAIM, LABEL_POD, LABEL_REPLICA, LAKE_TASKS, POD_NAME_LABEL, Slot
 from crypto_lake_operator.report import Report
@@ -102,7 +103,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A pod that has ended, of a task of the whole lake. last_published_day: None where it does not say."""
+    """A pod that has ended, of a task of the whole lake. last_published_day, copies: None where it does not say."""
 
     task: str
     pod: str
@@ -110,6 +111,7 @@ class Ended:
     ok: bool
     problem: str = ""
     last_published_day: str | None = None
+    copies: PublishedCopies | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +284,11 @@ def ended_of(live: Mapping[str, Any]) -> Ended | None:
         ok = terminated.get("exitCode") == 0
         problem = "" if ok else _how_it_ended(terminated)
         return Ended(task, metadata["name"], at, ok, problem)
-    return Ended(task, metadata["name"], at, outcome.ok, outcome.problem, outcome.last_published_day)
+    return Ended(
+        *(task, metadata["name"], at, outcome.ok, outcome.problem),
+        last_published_day=outcome.last_published_day,
+        copies=outcome.copies,
+    )
 
 
 def _below(live: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -32,6 +32,9 @@ class Picture(NamedTuple):
     disk_full: bool
     disk_full_in_seconds: int | None
     tasks: tuple[tuple[str, bool, str, bool], ...]
+    checked_ns: int
+    bars_differ: bool
+    heals: bool
 
 
 def picture(report: Report, before: Picture | None) -> Picture:
@@ -63,4 +66,7 @@ def picture(report: Report, before: Picture | None) -> Picture:
         tuple(
             (name, task.ok, task.problem, task.failures > 0) for name, task in sorted(report.tasks.items())
         ),
+        report.tasks["check"].ended_ns if "check" in report.tasks else 0,
+        report.bars_differ,
+        report.healing is not None and report.healing.gaps_waiting > 0,
     )

@@ -50,6 +50,7 @@ class Reason(StrEnum):
     NOT_SUBSCRIBED = "NotSubscribed"
     NOT_WRITING = "NotWriting"
     GAPS_OPEN = "GapsOpen"
+    BARS_DIFFER = "BarsDiffer"
     UPLOAD_FAILING = "UploadFailing"
     UPLOAD_LATE = "UploadLate"
     DISK_FILLING = "DiskFilling"

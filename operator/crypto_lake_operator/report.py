@@ -53,16 +53,23 @@ class Task(msgspec.Struct, frozen=True):
     figures: dict[str, Any] = {}
 
 
+class Healing(msgspec.Struct, frozen=True):
+    """gaps_waiting: that it works on."""
+
+    gaps_waiting: int = 0
+
+
 class Disk(msgspec.Struct, frozen=True):
     used_percent: float
     free_bytes: int = 0
 
 
 class Configuration(msgspec.Struct, frozen=True):
-    """sha256: of the bytes of the file that is applied. problem: why a newer file is not."""
+    """sha256: of the bytes of the file that is applied. problem: why a newer file is not. applied_ns: Unix ns, real time."""
 
     sha256: str = ""
     problem: str = ""
+    applied_ns: int = 0
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -88,6 +95,7 @@ class Report(msgspec.Struct, frozen=True):
     last_verified_upload_ns: int | None = None
     gaps_healed: int | None = None
     ready: bool | None = None
+    healing: Healing | None = None
 
     def has(self, *codes: str) -> Reason | None:
         """The first of its reasons with one of these codes."""
@@ -135,6 +143,13 @@ class Report(msgspec.Struct, frozen=True):
         """When an upload last succeeded, also one that found nothing to do; 0: never, or not told."""
         upload = self.tasks.get("upload")
         return max(self.uploaded_ns, upload.last_ok_ns if upload else 0)
+
+    @property
+    def bars_differ(self) -> bool:
+        """By its last check: bars are not the exchange's, and nothing explains it."""
+        check = self.tasks.get("check")
+        figure = check.figures.get("bars_unexplained") if check else None
+        return isinstance(figure, int) and figure > 0
 
     def _uploads(self, name: str) -> int | None:
         """A figure of the last upload."""

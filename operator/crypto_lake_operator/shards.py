@@ -42,7 +42,8 @@ class Seen:
     exists: it has a collector, or had one that is not known to be empty.
     configured: what its configuration names now.
     live: what its collector reports as live; None where it can't be asked.
-    drained: its collector says that it collects nothing and that all it had is in the bucket.
+    drained: its collector says that it collects nothing, that all it had is in the bucket, and that it fetches nothing any
+    more.
     """
 
     exists: bool = False

@@ -63,8 +63,9 @@ def compute_status(
     }
     return msgspec.structs.replace(
         _summed(lake, seen, previous, _conditions(lake, observed, found, previous)),
-        tasks=tasks,
+        tasks=(*tasks, *status_tasks.of_check(lake, seen, previous)),
         last_published_day=status_tasks.last_published_day(lake, observed, previous),
+        copies=status_tasks.copies(lake, observed, previous),
     )
 
 

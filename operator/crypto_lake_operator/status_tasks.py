@@ -1,17 +1,20 @@
-"""What became of the tasks that have no volume: publish, macro. Pure.
+"""What became of the tasks that have no volume: publish, macro; and of check, on all volumes together. Pure.
 
-Their pods are gone an hour after their end; what they left stays in the status.
+Pods of those without a volume are gone an hour after their end; what they left stays in the status.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
+import msgspec
+
 from crypto_lake_operator import naming
 from crypto_lake_operator.api import CryptoLake
-from crypto_lake_operator.api_status import Status, TaskStatus
+from crypto_lake_operator.api_status import CopiesStatus, Status, TaskStatus
+from crypto_lake_operator.collectors import Seen
 from crypto_lake_operator.observed import Ended, Observed
 
 LONGEST_PROBLEM: Final = 1000
@@ -36,6 +39,30 @@ def of_lake(lake: CryptoLake, observed: Observed, previous: Status) -> tuple[Tas
     return tuple(found)
 
 
+def of_check(lake: CryptoLake, slots: Sequence[Seen], previous: Status) -> tuple[TaskStatus, ...]:
+    """As the collectors tell it of their volumes: well where it went well on all; `lastOk` is the earliest. While one can't
+    be asked it stays as it was.
+    """
+    before = previous.task(naming.CHECK)
+    if not lake.spec.check.enabled:
+        return ()
+    tasks = [(seen.name, seen.report.tasks.get(naming.CHECK)) for seen in slots if seen.report]
+    ended = [(name, task) for name, task in tasks if task is not None and task.ended_ns]
+    if not ended or len(tasks) < len(slots):
+        return (before,) if before is not None else ()
+    problem = "; ".join(f"{name}: {task.problem}" for name, task in ended if not task.ok)
+    last_ok_ns = min(task.last_ok_ns for _, task in ended)
+    return (
+        TaskStatus(
+            name=naming.CHECK,
+            ok=not problem,
+            ended=_iso_of_ns(max(task.ended_ns for _, task in ended)),
+            last_ok=_iso_of_ns(last_ok_ns) if last_ok_ns else None,
+            problem=problem[:LONGEST_PROBLEM],
+        ),
+    )
+
+
 def _made(end: Ended, before: TaskStatus | None) -> TaskStatus:
     last_ok = _iso(end.at) if end.ok else before.last_ok if before else None
     return TaskStatus(
@@ -51,6 +78,20 @@ def last_published_day(lake: CryptoLake, observed: Observed, previous: Status) -
     if end is None or end.last_published_day is None:
         return previous.last_published_day
     return end.last_published_day or None
+
+
+def copies(lake: CryptoLake, observed: Observed, previous: Status) -> CopiesStatus | None:
+    """As the last run says that saw all; what it does not say is not known."""
+    if not lake.spec.bucket:
+        return None
+    end = observed.ends.get(naming.PUBLISH)
+    if end is None or end.last_published_day is None:
+        return previous.copies
+    return CopiesStatus(**msgspec.structs.asdict(end.copies)) if end.copies is not None else None
+
+
+def _iso_of_ns(at_ns: int) -> str:
+    return _iso(datetime.fromtimestamp(at_ns // 10**9, UTC))
 
 
 def _iso(at: datetime) -> str:

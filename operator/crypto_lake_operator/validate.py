@@ -135,6 +135,7 @@ def _more(spec: CryptoLakeSpec) -> Iterator[Problem]:
         f"schedules.{field.name}": str(getattr(spec.schedules, field.name))
         for field in msgspec.structs.fields(spec.schedules)
     }
+    schedules["check.schedule"] = spec.check.schedule
     if spec.macro is not None:
         sets["macro.series"] = spec.macro.series
         schedules["macro.schedule"] = spec.macro.schedule

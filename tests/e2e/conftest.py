@@ -141,6 +141,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         "test_upgrade",
         "test_collector_killed",
         "test_shards",
+        "test_replicas",
         "test_flow_day",
         "test_access",
     )

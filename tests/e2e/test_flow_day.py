@@ -12,7 +12,7 @@ import google_crc32c
 import polars as pl
 import pytest
 
-from support.cluster import CommandFailedError
+from support.cluster import Cluster, CommandFailedError
 from support.market import assert_equal, bars_of
 
 from .flow import DAY, DAY_END_NS, LAKE, POD, SPEED, Flow
@@ -126,19 +126,44 @@ def test_the_status_tells_of_it(flow: Flow, published: dict[str, Any]) -> None:
     )
 
 
-def test_cleanup_deletes_only_what_the_bucket_is_proven_to_have(
-    flow: Flow, published: dict[str, Any]
-) -> None:
-    """One object is taken away behind the lake's back: its file stays. The next upload puts it again, and then it may go."""
-    cluster, bucket = flow.cluster, flow.bucket
-    # So that no task runs beside.
-    cluster.patch(
-        "CryptoLake",
-        LAKE,
-        {"spec": {"schedules": dict.fromkeys(("transform", "upload", "publish"), "0 0 1 1 *")}},
-    )
+@pytest.fixture(scope="module")
+def at_rest(flow: Flow, published: dict[str, Any]) -> Cluster:
+    """No task runs any more by itself. While the last ones end, the day's bars are checked."""
+    cluster = flow.cluster
+    never = dict.fromkeys(("transform", "upload", "publish"), "0 0 1 1 *")
+    cluster.patch("CryptoLake", LAKE, {"spec": {"schedules": never}})
+    cluster.begin_task(f"{POD}-check", "check-1")
     cluster.wait_for_condition(LAKE, "Reconciled", "True", 150)
     cluster.wait("the last task's end", lambda: not running(flow), 120, 2)
+    return cluster
+
+
+def test_a_check_on_the_claim_holds_its_bars_against_the_exchange(at_rest: Cluster) -> None:
+    cluster = at_rest
+    cluster.end_task("check-1")
+    for symbol in SYMBOLS:
+        rows = pl.read_parquet(
+            cluster.exec(POD, "cat", f"/data/verdicts/binance/{symbol}/{FOLDER}/verdicts.parquet")
+        )
+        assert rows.filter(pl.col("verdict") == "verified").height >= 170
+        # The second in which the collector began was not seen whole, and the ledger says so.
+        others = rows.filter(pl.col("verdict") != "verified")
+        assert others["explained"].to_list() == ["before_first"] * others.height
+        assert others.height <= 1
+    checked = cluster.wait(
+        "the check in the status",
+        lambda: [
+            t for t in cluster.need("CryptoLake", LAKE)["status"].get("tasks", []) if t["name"] == "check"
+        ],
+        60,
+        1,
+    )
+    assert [task["ok"] for task in checked] == [True]
+
+
+def test_cleanup_deletes_only_what_the_bucket_is_proven_to_have(flow: Flow, at_rest: Cluster) -> None:
+    """One object is taken away behind the lake's back: its file stays. The next upload puts it again, and then it may go."""
+    cluster, bucket = at_rest, flow.bucket
 
     def hours(symbol: str) -> list[str]:
         found = cluster.exec(POD, "find", f"/data/raw/binance/{symbol}", "-name", "hour_*")
@@ -159,6 +184,17 @@ def test_cleanup_deletes_only_what_the_bucket_is_proven_to_have(
 
     cluster.run_task(f"{POD}-upload", "upload-again")
     assert lost in bucket.objects()
+    for symbol in SYMBOLS:
+        (judged,) = [
+            name for name in bucket.objects() if name.startswith(f"verdicts/binance/{symbol}/{FOLDER}/")
+        ]
+        assert judged.rpartition("/")[2].startswith(f"{POD}-")
+        here = cluster.exec(POD, "cat", f"/data/verdicts/binance/{symbol}/{FOLDER}/verdicts.parquet")
+        assert bucket.read(judged) == here
+        reports = [
+            name for name in bucket.objects() if name.startswith(f"reports/binance/{symbol}/{DAY}/{POD}-")
+        ]
+        assert sorted(name.rpartition(".")[2] for name in reports) == ["json", "md"]
     cluster.run_task(f"{POD}-cleanup", "cleanup-2")
     assert not hours("BTCUSDT")
     # The bars stay, and say the same.

@@ -10,7 +10,7 @@ import contextlib
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,7 +78,9 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def running(folder: Path, activity: float = 1.0, seconds: float = 180) -> AsyncIterator[Running]:
+async def running(
+    folder: Path, activity: float = 1.0, seconds: float = 180, streams: Sequence[str] = STREAMS
+) -> AsyncIterator[Running]:
     start_us = time.time_ns() // 1000
     async with (
         asyncio.timeout(seconds),
@@ -96,17 +98,17 @@ async def running(folder: Path, activity: float = 1.0, seconds: float = 180) -> 
 
         clock = SystemClock()
         intake = StreamIntake(BINANCE, clock, keep, queue_bytes=64 << 20, flush_bytes=64 << 10)
-        intake.add_streams(STREAMS)
+        intake.add_streams(streams)
         settings = FeedSettings(
             ConnectionSettings(
                 Target(f"{simulator.websocket_url}/stream"), overlap_seconds=0.1, quiet_seconds=0.3
             ),
             backoff=Backoff(base_seconds=0.05, ceiling_seconds=0.2),
         )
-        feed = Feed(BINANCE, settings, intake, clock, STREAMS, "c-sim", chance=random.Random(1))
+        feed = Feed(BINANCE, settings, intake, clock, streams, "c-sim", chance=random.Random(1))
         asker = open_asker(Layout(folder), BINANCE, simulator.rest_url, None)
         watch = LivenessWatch(
-            BINANCE, feed, intake, asker, clock, lambda: STREAMS, WatchSettings().scaled(SCALE)
+            BINANCE, feed, intake, asker, clock, lambda: list(streams), WatchSettings().scaled(SCALE)
         )
         tasks = [asyncio.ensure_future(feed.run()), asyncio.ensure_future(watch.run())]
         try:
@@ -176,7 +178,7 @@ def test_a_dead_feed_is_named_and_replaced_before_it_ends(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("crypto_lake.capture.liveness._OVERLAP_SECONDS", 2.0 * SCALE)
+    monkeypatch.setattr("crypto_lake.capture.hearing._OVERLAP_SECONDS", 2.0 * SCALE)
 
     async def test() -> None:
         async with running(tmp_path) as run:
@@ -258,5 +260,26 @@ def test_an_hour_of_a_quiet_market_is_no_alarm(tmp_path: Path) -> None:
             assert not dead
             assert quiet
             assert not run.watch.replacements
+
+    asyncio.run(test())
+
+
+@pytest.mark.faults
+def test_klines_beside_the_trades_live_and_are_replaced_when_they_alone_go_silent(tmp_path: Path) -> None:
+    klines = "btcusdt@kline_1s"
+
+    async def test() -> None:
+        async with running(tmp_path, streams=[*STREAMS, klines]) as run:
+            await run.all_live()
+            await run.until(lambda: run.intake.routes[klines].messages > 3, 10, "klines")
+            before = run.connection()
+            swallow(klines)(run)
+            await run.until(lambda: run.kind(klines).dead, 60 * SCALE + 8 * SCALE + 3, "their death")
+            assert run.kind(klines) is Liveness.STREAM_SILENT
+            assert {run.kind(stream) for stream in STREAMS} == {Liveness.LIVE}
+            assert run.simulator.faults()["swallow"]["fired"] > 0
+            await run.until(lambda: run.outcomes["stream_dead"] == 1, 10, "the replacement")
+            await run.until(lambda: run.kind(klines) is Liveness.LIVE, 10, "klines again")
+            assert run.connection() != before
 
     asyncio.run(test())

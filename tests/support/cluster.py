@@ -286,8 +286,17 @@ class Cluster:
 
     def run_task(self, cron_job: str, name: str, seconds: float = 120, namespace: str | None = None) -> str:
         """Make a Job of a CronJob and wait until it has succeeded; its log. A failure tells the log."""
+        self.begin_task(cron_job, name, namespace)
+        return self.end_task(name, seconds, namespace)
+
+    def begin_task(self, cron_job: str, name: str, namespace: str | None = None) -> None:
+        """Make a Job of a CronJob."""
         namespace = namespace or self.namespace
         self.kubectl("create", "job", "--namespace", namespace, name, f"--from=cronjob/{cron_job}")
+
+    def end_task(self, name: str, seconds: float = 120, namespace: str | None = None) -> str:
+        """Wait until a Job has succeeded; its log. A failure tells the log."""
+        namespace = namespace or self.namespace
         job = self.wait(f"job {name}", lambda: self._ended(name, namespace), seconds)
         text = self.logs_of_job(name, namespace)
         assert job == "Complete", f"job {name} ended as {job}:\n{text}"

@@ -136,6 +136,7 @@ _specs = st.fixed_dictionaries(
             streamsPerConnection=st.integers(1, 1024),
             logLevel=st.sampled_from(["DEBUG", "ERROR"]),
         ),
+        "check": _filled(enabled=st.booleans(), schedule=_crons),
         "publish": _filled(scratch=_sizes, scratchStorageClassName=_names),
         "macro": _filled(
             series=st.lists(st.sampled_from(["^GSPC", "GC=F", "DX-Y.NYB", "X"]), min_size=1, unique=True),

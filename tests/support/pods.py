@@ -204,6 +204,7 @@ def lake(name: str, exchange: str = "simulator", **spec: Any) -> Manifest:
         "storage": {"size": "400Mi"},
         # By hand, but where a test asks for more: each run costs seconds of both cores.
         "schedules": dict.fromkeys(("transform", "upload", "publish", "cleanup"), "0 0 1 1 *"),
+        "check": {"schedule": "0 0 1 1 *"},
         "publish": {"scratch": "100Mi"},
         "networkPolicy": {"egressPorts": [WEBHOOK_PORT]},
         "pod": {

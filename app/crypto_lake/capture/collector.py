@@ -27,7 +27,7 @@ from crypto_lake.capture.snapshot import CollectorSnapshot
 from crypto_lake.capture.tls import tls_context
 from crypto_lake.capture.transport import Target
 from crypto_lake.capture.writer import Writer, WriterSettings
-from crypto_lake.completeness.asking import open_asker
+from crypto_lake.completeness.asking import Asker, open_asker
 from crypto_lake.completeness.budget_file import open_budget
 from crypto_lake.exchanges import EXCHANGES
 from crypto_lake.lake import control, durable, locks, parts
@@ -77,6 +77,7 @@ class Collector:
         self._probe: ClockProbe | None = None
         self._watch: LivenessWatch | None = None
         self._healing: Healing | None = None
+        self._asker: Asker | None = None
         self._budget = open_budget(
             layout,
             self._exchange.name,
@@ -224,7 +225,7 @@ class Collector:
             f"rest-{prefix.removeprefix('c-')}",
             HealingSettings(settings.heal, settings.endpoint.rest, tls),
         )
-        asker = open_asker(self._layout, exchange, rest, tls)
+        asker = self._asker = open_asker(self._layout, exchange, rest, tls)
         self._watch = LivenessWatch(
             exchange,
             feed,
@@ -361,6 +362,7 @@ class Collector:
             else Writer.nothing_yet(self._settings.queue_bytes),
             idle=not self._symbols,
             replacements=dict(self._watch.replacements) if self._watch else {},
+            liveness_requests=self._asker.requests if self._asker else 0,
             healing=self._healing.snapshot() if self._healing else None,
         )
 

@@ -106,4 +106,8 @@ class Healing:
             blocked_by=usage.blocked_by if usage else 0,
             refusals=usage.refusals if usage else 0,
             problem=figures.problem,
+            oldest_gap_seconds=self._age_seconds(figures.oldest_us),
         )
+
+    def _age_seconds(self, at_us: int) -> float:
+        return round(max(0.0, self._clock.now_ns() / 1e9 - at_us / 1e6), 1) if at_us else 0.0

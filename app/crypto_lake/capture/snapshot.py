@@ -91,7 +91,8 @@ class HealingSnapshot(msgspec.Struct, frozen=True):
     """What healing does and did since the start, and the account of REST weight that this lake's processes share.
 
     state: `off`, `idle` (nothing to do now), `healing`, `waiting` (its share of the weight is used), `blocked` (the
-    exchange said 429 or 418), `unreachable`. gaps_waiting: that it works on. problem: why something could not be done.
+    exchange said 429 or 418), `unreachable`. gaps_waiting: that it works on; oldest_gap_seconds: how long ago the oldest of
+    them was, by the lake's clock. problem: why something could not be done.
     blocked_seconds: so long nothing is asked, for `blocked_by`; refusals: answers 429 and 418, of all processes.
     """
 
@@ -109,6 +110,7 @@ class HealingSnapshot(msgspec.Struct, frozen=True):
     blocked_by: int = 0
     refusals: int = 0
     problem: str = ""
+    oldest_gap_seconds: float = 0.0
 
 
 class Configuration(msgspec.Struct, frozen=True):
@@ -147,3 +149,4 @@ class CollectorSnapshot(msgspec.Struct, frozen=True):
     configuration: Configuration | None = None  # None: an older program does not say
     healing: HealingSnapshot | None = None  # None: an older program does not say
     replacements: dict[str, int] = {}  # connections replaced because a stream was dead, by what was found
+    liveness_requests: int = 0  # to the exchange, about streams that say nothing

@@ -18,6 +18,7 @@ from typing import IO, Any, Final, TypeVar
 import click
 
 from crypto_lake.access.errors import (
+    DamagedError,
     InvalidArgumentError,
     LakeError,
     NoDataError,
@@ -91,7 +92,16 @@ def target(out: Path | None, *, binary: bool) -> Iterator[IO[Any]]:
     temporary = out.with_name(f".{out.name}.tmp")
     _unfinished.add(temporary)
     try:
-        with temporary.open("wb") if binary else temporary.open("w", encoding="utf-8", newline="") as file:
+        try:
+            opened: IO[Any] = (
+                temporary.open("wb") if binary else temporary.open("w", encoding="utf-8", newline="")
+            )
+        except OSError as error:
+            raise CommandError(
+                f"--out {out}: {error.strerror}; name a file in a folder that is there and may be written to",
+                ExitCode.USAGE,
+            ) from None
+        with opened as file:
             yield file
         temporary.replace(out)
     except BaseException:
@@ -112,30 +122,34 @@ def stoppable(
     """
     found: list[T] = []
     failed: list[BaseException] = []
+    # Not by the thread itself: before Python 3.13 a `join` that Ctrl-C interrupts takes a running thread for ended.
+    ended = threading.Event()
 
     def run() -> None:
         try:
             found.append(work())
         except BaseException as error:
             failed.append(error)
+        finally:
+            ended.set()
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
+    threading.Thread(target=run, daemon=True).start()
     try:
-        while thread.is_alive():
-            thread.join(0.1)  # without a limit the wait goes on where another thread took the signal
+        while not ended.wait(0.1):  # without a limit the wait goes on where another thread took the signal
+            pass
     except KeyboardInterrupt:
         if on_stop is not None:
             on_stop()
-        thread.join(patience_seconds)
-        if thread.is_alive():
+        if not ended.wait(patience_seconds):
             for temporary in list(_unfinished):
                 with suppress(OSError):
                     temporary.unlink(missing_ok=True)
             os._exit(ExitCode.INTERRUPTED)
+        # The error's frames hold the query's result: while they are there, the connection takes no other query.
+        failed.clear()
         raise
     if failed:
-        raise failed[0]
+        raise failed.pop()
     return found[0]
 
 
@@ -145,6 +159,8 @@ def of_lake_error(error: LakeError) -> CommandError:
             code = ExitCode.USAGE
         case NoDataError():
             code = ExitCode.FAILURE
+        case DamagedError():
+            code = ExitCode.GAPS
         case _:
             code = ExitCode.UNAVAILABLE
     return CommandError(str(error), code)

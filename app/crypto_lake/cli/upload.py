@@ -55,9 +55,11 @@ STOP_SECONDS = 8.0
 @setting_options
 @output_option
 def command(dry_run: bool, bandwidth_mb_per_s: float | None, output: str, **options: Any) -> int:
-    """Put sealed raw, its manifests and closed days of the ledgers into the bucket, the oldest first.
+    """Put sealed raw, its manifests and closed days of the ledgers into the bucket, the oldest first; then verdicts and
+    reports of finished days.
 
-    Each object is made once, read back, and recorded; what is recorded is not asked for again. It may run beside
+    Each object is made once (verdicts and reports: replaced, when they were made anew), read back, and recorded; what is
+    recorded is not asked for again. It may run beside
     everything else, and be interrupted anywhere: the next run goes on. A file that is not what its manifest says is
     told and not uploaded, and an object that is there already with other bytes is left as it is (exit code 3).
     """

@@ -160,6 +160,16 @@ class Layout:
         """A day's report; `suffix`: json or md."""
         return self.root / "reports" / exchange / symbol / f"{day}.{suffix}"
 
+    def judged_days(self) -> list[tuple[str, str, str]]:
+        """Exchange, symbol and day of which verdicts or a report are here, the oldest day first."""
+        found: set[tuple[str, str, str]] = set()
+        for path in (self.root / "verdicts").glob("*/*/year=*/month=*/day=*/verdicts.parquet"):
+            exchange, symbol, *folders = path.parts[-6:-1]
+            found.add((exchange, symbol, "-".join(folder.partition("=")[2] for folder in folders)))
+        for path in (self.root / "reports").glob("*/*/*.*"):
+            found.add((path.parts[-3], path.parts[-2], path.stem))
+        return sorted((at for at in found if _DAY.fullmatch(at[2])), key=lambda at: (at[2], *at[:2]))
+
     # ledger, manifests, the rest
     def ledger(self, exchange: str, symbol: str) -> Path:
         return self.root / "ledger" / exchange / f"{symbol}.jsonl"

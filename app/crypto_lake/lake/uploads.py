@@ -26,7 +26,8 @@ LEDGER = "ledger"
 class UploadRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """An object as it was read back. `crc32c` in base64 as Cloud Storage writes it, `sha256` in hex.
 
-    `uploaded_ns`: by the lake's clock. `offset`: of a piece of a ledger, where it begins in the ledger.
+    `uploaded_ns`: by the lake's clock. `offset`: of a piece of a ledger, where it begins in the ledger. `modified_ns`: of
+    a file that may be written anew, its time when it was measured; as long as that and its size stay it is the same.
     """
 
     url: str  # of the bucket, with its prefix
@@ -38,6 +39,7 @@ class UploadRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     uploaded_ns: int
     path: str  # of the local file, relative to the data directory
     offset: int = 0
+    modified_ns: int = 0
 
 
 _decode_record = msgspec.json.Decoder(UploadRecord).decode

@@ -9,9 +9,8 @@ from __future__ import annotations
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
@@ -24,11 +23,20 @@ from crypto_lake.lake import macro_files
 from crypto_lake.store import Corrupted, NoSuchObject, Store, Stored
 from crypto_lake.upkeep import names
 from crypto_lake.upkeep.bucket_verify_compare import bars_differences, gone_inputs, raw_differences
-from crypto_lake.upkeep.names import BarsObject, LedgerSegment, Manifest, RawObject, manifest_name
+from crypto_lake.upkeep.bucket_verify_fetched import Fetched
+from crypto_lake.upkeep.bucket_verify_judged import problems_of
+from crypto_lake.upkeep.names import (
+    BarsObject,
+    LedgerSegment,
+    Manifest,
+    RawObject,
+    ReportObject,
+    VerdictsObject,
+    manifest_name,
+)
 from crypto_lake.upkeep.publish_look import parsed
 from crypto_lake.upkeep.verify_files import check
 from crypto_lake.upkeep.verify_report import Difference, Item, Kind
-from crypto_lake.upkeep.verify_source import Listing
 
 REPORT_SCHEMA: Final = 1
 _READERS: Final = 8
@@ -145,6 +153,9 @@ class _Run:
     lines: int = 0
     _raw: list[RawObject] = field(default_factory=list[RawObject])
     _bars: list[BarsObject] = field(default_factory=list[BarsObject])
+    _judged: list[VerdictsObject | ReportObject] = field(
+        default_factory=list["VerdictsObject | ReportObject"]
+    )
     _chains: dict[tuple[str, str, str, int], list[LedgerSegment]] = field(
         default_factory=dict[tuple[str, str, str, int], list[LedgerSegment]]
     )
@@ -178,9 +189,12 @@ class _Run:
                 case LedgerSegment():
                     key = (of.exchange, of.symbol, of.collector, of.edition)
                     self._chains.setdefault(key, []).append(of)
+                case VerdictsObject() | ReportObject():
+                    self._judged.append(of)
         self._raw = sorted(raw, key=lambda one: one.name)
         self._bars = sorted(bars, key=lambda one: one.name)
-        read = ("raw/", "parquet/", "ledger/") if self.deep else ("ledger/",)
+        deep = ("raw/", "parquet/", "ledger/", "verdicts/", "reports/")
+        read = deep if self.deep else ("ledger/",)
         self._bytes = sum(stored.bytes for name, stored in self.objects.items() if name.startswith(read))
 
     def _all_objects(self) -> Iterator[Stored]:
@@ -199,11 +213,17 @@ class _Run:
             self.gone_inputs += gone_inputs([data] if data is not None else [])
         for chain in self._chains.values():
             self._check_chain(sorted(chain, key=lambda piece: piece.order))
+        for judged in self._judged:
+            self._check_judged(judged)
 
     def look_again(self) -> None:
         """At each that differs, as it is now. A ledger's pieces never change."""
         for name in list(self.differences):
             named = names.parse(name)
+            if isinstance(named, VerdictsObject | ReportObject):
+                del self.differences[name]
+                if problems := self._judged_problems(named):
+                    self.differences[name] = problems
             if not isinstance(named, RawObject | BarsObject):
                 continue
             for at in (name, manifest_name(name)):
@@ -275,8 +295,24 @@ class _Run:
             )
         return found
 
+    def _check_judged(self, of: VerdictsObject | ReportObject) -> None:
+        problems = self._judged_problems(of) if self.deep else []
+        if self.deep:
+            self.bytes_read += self.objects[of.name].bytes
+        self._enter(of.name, problems, "verdicts" if isinstance(of, VerdictsObject) else "reports")
+
+    def _judged_problems(self, of: VerdictsObject | ReportObject) -> list[Difference]:
+        """Nothing vouches for it but what was declared when it was put, so it is read whole, or not at all."""
+        try:
+            stored, data = self.store.read(of.name)
+        except NoSuchObject:  # replaced objects are there all the time; this one was deleted
+            return []
+        except Corrupted as error:
+            return [Difference(of.name, f"can't be read: {error}")]
+        return problems_of(of, stored, data)
+
     def _read_whole(self, item: Item, manifest: bytes) -> Sequence[Difference]:
-        checked = check(_Fetched(self.store, self.folder, manifest), item, quick=False)
+        checked = check(Fetched(self.store, self.folder, manifest), item, quick=False)
         self.bytes_read += item.bytes
         self.lines += checked.lines
         return checked.differences
@@ -330,35 +366,3 @@ class _Run:
         if self.progress is not None:
             told = self._done, len(self.objects), self._bytes_done, self._bytes, len(self.differences)
             self.progress(BucketProgress(*told))
-
-
-@dataclass(frozen=True)
-class _Fetched:
-    """One object as a source for `check`: fetched, and gone again when it was read."""
-
-    store: Store
-    folder: Path
-    of_manifest: bytes
-
-    @contextmanager
-    def fetch(self, name: str) -> Generator[Path]:
-        target = self.folder / "object"
-        try:
-            self.store.fetch(name, target)
-        except NoSuchObject as error:
-            raise FileNotFoundError(str(error)) from None
-        except Corrupted as error:
-            raise OSError(str(error)) from None
-        try:
-            yield target
-        finally:
-            target.unlink(missing_ok=True)
-
-    def manifest(self, name: str) -> bytes:
-        return self.of_manifest
-
-    def listing(self, symbols: Sequence[str] | None, days: Sequence[str] | None) -> Listing:
-        return Listing()
-
-    def has_moved(self, item: Item) -> bool:
-        return False

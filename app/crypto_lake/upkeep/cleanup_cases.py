@@ -23,6 +23,7 @@ from crypto_lake.upkeep import names, scan, upload_ledger
 from crypto_lake.upkeep.cleanup_plan import Blocker, Case
 from crypto_lake.upkeep.scan import RawFact, SymbolDay
 from crypto_lake.upkeep.scan_bars import SymbolBarsScan
+from crypto_lake.upkeep.scan_judged import judged_days, judged_facts
 from crypto_lake.upkeep.scan_ledger import LedgerScan, piece_day, scan_ledger
 
 
@@ -81,7 +82,7 @@ class LedgerOf:
 
 
 def candidates(layout: Layout, url: str, collector: str) -> Iterator[Candidate]:
-    """Every file of raw, and of bars, with what blocks it; symbol by symbol. `url` "": there is no bucket.
+    """Every file of raw, of bars, and of what was judged of these, with what blocks it; symbol by symbol. `url` "": there is no bucket.
 
     Raises OSError where it can't be looked at.
     """
@@ -111,6 +112,8 @@ def candidates(layout: Layout, url: str, collector: str) -> Iterator[Candidate]:
         candidate = _bars(layout, at, url, collector, raw_days)
         if candidate is not None:
             yield candidate
+    for at in judged_days(layout):
+        yield from _judged(layout, at, url, collector)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +237,27 @@ def _bars(
     )
     sha256 = manifest.sha256 if manifest is not None else ""
     return Candidate(case, at, sha256, () if record is None else (record,), made_of=tuple(made_of))
+
+
+def _judged(layout: Layout, at: SymbolDay, url: str, collector: str) -> Iterator[Candidate]:
+    """Verdicts and reports: they outlive their day's bars until the bucket is proven to have them."""
+    records = uploads.read(layout, at.exchange, at.symbol, at.day, url) if url else {}
+    for fact in judged_facts(layout, at):
+        record = records.get(fact.name(collector))
+        blocker: Blocker | None = None
+        if layout.bars(at.exchange, at.symbol, at.day).exists():
+            blocker = Blocker("bars_here", "the day's bars are still here, and may be judged anew")
+        elif record is None or not fact.is_recorded(record):
+            blocker = Blocker("not_uploaded", "is not in the bucket as it is here: `crypto-lake upload`")
+        case = Case(
+            path=fact.path,
+            kind="judged",
+            bytes=fact.bytes,
+            ages_from_ns=record.uploaded_ns if record is not None else 0,
+            blockers=() if blocker is None else (blocker,),
+        )
+        objects = () if record is None else (record,)
+        yield Candidate(case, at, record.sha256 if record is not None else "", objects)
 
 
 def _objects_of(

@@ -29,6 +29,7 @@ Code = Literal[
     "bars_not_final",
     "lines_unused",
     "raw_here",
+    "bars_here",
     "not_published",
     "local_changed",
     "gone_from_bucket",
@@ -72,7 +73,7 @@ class Case:
     """
 
     path: str
-    kind: Literal["raw", "bars"]
+    kind: Literal["raw", "bars", "judged"]
     bytes: int
     ages_from_ns: int
     blockers: Sequence[Blocker] = ()
@@ -81,7 +82,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """`raw_ns`, `bars_ns`: how long they are kept, None: for good. `need`: what must go earlier, for want of room.
+    """`raw_ns`, `bars_ns`: how long they are kept, None: for good. What was judged of bars is kept as long. `need`: what must go earlier, for want of room.
 
     `has_bucket`: else what is kept for good is nowhere else, and stays however full the disk is.
     """

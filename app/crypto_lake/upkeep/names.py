@@ -6,6 +6,8 @@
     ledger/binance/BTCUSDT/2024-08-08/<collector>.1.jsonl                    and what went before, for it had ended
     parquet/binance/BTCUSDT/year=2024/month=08/day=08/bars.parquet           a final day, of all collectors
     manifests/parquet/binance/BTCUSDT/year=2024/month=08/day=08/bars.parquet.json
+    verdicts/binance/BTCUSDT/year=2024/month=08/day=08/<collector>.parquet   of the bars on that collector's volume
+    reports/binance/BTCUSDT/2024-08-08/<collector>.json                      and `.md`: how the day was there
 
 Names of raw carry the collector, so that a data directory that was lost, and its successor, never meet.
 """
@@ -32,6 +34,14 @@ _LEDGER = re.compile(
 )
 _BARS = re.compile(
     rf"parquet/(?P<exchange>{_WORD})/(?P<symbol>{_WORD})/year=(?P<y>\d{{4}})/month=(?P<m>\d\d)/day=(?P<d>\d\d)/bars\.parquet"
+)
+_VERDICTS = re.compile(
+    rf"verdicts/(?P<exchange>{_WORD})/(?P<symbol>{_WORD})/year=(?P<y>\d{{4}})/month=(?P<m>\d\d)/day=(?P<d>\d\d)"
+    rf"/(?P<collector>{_COLLECTOR})\.parquet"
+)
+_REPORT = re.compile(
+    rf"reports/(?P<exchange>{_WORD})/(?P<symbol>{_WORD})/(?P<day>\d{{4}}-\d\d-\d\d)/(?P<collector>{_COLLECTOR})"
+    r"\.(?P<suffix>json|md)"
 )
 
 
@@ -103,6 +113,37 @@ class BarsObject:
 
 
 @dataclass(frozen=True, slots=True)
+class VerdictsObject:
+    """Of a day of bars as that collector has them: two collectors of one symbol judge each its own."""
+
+    exchange: str
+    symbol: str
+    day: str
+    collector: str
+
+    @property
+    def name(self) -> str:
+        year, month, day = self.day.split("-")
+        folder = f"verdicts/{self.exchange}/{self.symbol}/year={year}/month={month}/day={day}"
+        return f"{folder}/{self.collector}.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class ReportObject:
+    """`suffix`: json or md."""
+
+    exchange: str
+    symbol: str
+    day: str
+    collector: str
+    suffix: str
+
+    @property
+    def name(self) -> str:
+        return f"reports/{self.exchange}/{self.symbol}/{self.day}/{self.collector}.{self.suffix}"
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """The manifest of another object."""
 
@@ -117,7 +158,7 @@ class Manifest:
         return manifest_name(self.of.local)
 
 
-LakeObject = RawObject | LedgerSegment | BarsObject | Manifest
+LakeObject = RawObject | LedgerSegment | BarsObject | VerdictsObject | ReportObject | Manifest
 
 
 def manifest_name(name: str) -> str:
@@ -158,6 +199,13 @@ def parse(name: str) -> LakeObject | None:
     if match := _BARS.fullmatch(name):
         day = f"{match['y']}-{match['m']}-{match['d']}"
         return BarsObject(match["exchange"], match["symbol"], day) if _is_day(day) else None
+    if match := _VERDICTS.fullmatch(name):
+        day = f"{match['y']}-{match['m']}-{match['d']}"
+        made_of = match["exchange"], match["symbol"], day, match["collector"]
+        return VerdictsObject(*made_of) if _is_day(day) else None
+    if match := _REPORT.fullmatch(name):
+        made_of = match.group("exchange", "symbol", "day", "collector", "suffix")
+        return ReportObject(*made_of) if _is_day(match["day"]) else None
     return None
 
 

@@ -40,9 +40,10 @@ from crypto_lake.store import (
     StoreError,
     put_many,
 )
-from crypto_lake.upkeep import scan, upload_report
-from crypto_lake.upkeep.scan_ledger import scan_ledger
-from crypto_lake.upkeep.upload_ledgers import LedgerResult, segment, upload_ledger_of
+from crypto_lake.upkeep import scan, upload_judged, upload_ledgers, upload_report
+from crypto_lake.upkeep.scan_judged import judged_days
+from crypto_lake.upkeep.upload_judged import JudgedResult, upload_judged_of
+from crypto_lake.upkeep.upload_ledgers import LedgerResult, upload_ledger_of
 from crypto_lake.upkeep.upload_look import look, same_raw
 from crypto_lake.upkeep.upload_plan import Upload, plan
 from crypto_lake.upkeep.upload_report import Sum, UploadReport
@@ -129,6 +130,7 @@ class _Run:
     changed: list[upload_report.Refused] = field(default_factory=list[upload_report.Refused])
     failed: list[upload_report.Refused] = field(default_factory=list[upload_report.Refused])
     ledgers: list[LedgerResult] = field(default_factory=list[LedgerResult])
+    judged: list[JudgedResult] = field(default_factory=list[JudgedResult])
     _pending: dict[str, Upload] = field(default_factory=dict[str, Upload])
     _held: dict[str, int] = field(default_factory=dict[str, int])
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -180,6 +182,7 @@ class _Run:
                         ready.append(after.pop(one.path))
                     if self._ended():
                         break
+        self._put_judged(limiter)
 
     def _put_ledgers(self) -> None:
         def put(at: tuple[str, str]) -> LedgerResult:
@@ -204,6 +207,31 @@ class _Run:
                 self._count(result.created, result.created_bytes, result.found)
                 if result.error is not None:
                     self._fail(f"ledger/{at[0]}/{at[1]}.jsonl", "", result.error)
+
+    def _put_judged(self, limiter: Limiter | None) -> None:
+        """Last of all: what they tell can be told again."""
+
+        def put(at: scan.SymbolDay) -> JudgedResult:
+            if self._ended():
+                return JudgedResult()
+            return upload_judged_of(
+                self.layout,
+                at,
+                self.store,
+                collector=self.collector,
+                now_ns=self.now_ns,
+                doubted=self.doubted,
+                limiter=limiter,
+                stopped=self._ended,
+            )
+
+        with ThreadPoolExecutor(self.settings.workers, thread_name_prefix="judged") as pool:
+            for result in pool.map(put, judged_days(self.layout)):
+                self.judged.append(result)
+                self.conflicts += result.conflicts
+                self._count(result.created, result.created_bytes, result.found)
+                if result.error is not None:
+                    self._fail(result.error_of, "", result.error)
 
     def _measured(self, one: Upload) -> Job | None:
         """The job of a file that is what it should be; what is not is told."""
@@ -312,7 +340,16 @@ class _Run:
         for item in self.plan.waiting:
             before = waiting.get(item.why, Sum())
             waiting[item.why] = Sum(before.files + 1, before.bytes + item.bytes)
-        pieces = self._next_pieces() if dry_run else [n for result in self.ledgers for n in result.pending]
+        pieces = (
+            self._planned(upload_ledgers.planned)
+            if dry_run
+            else [n for result in self.ledgers for n in result.pending]
+        )
+        judged = (
+            self._planned(upload_judged.planned)
+            if dry_run
+            else [n for result in self.judged for n in result.pending]
+        )
         return UploadReport(
             url=self.store.url,
             dry_run=dry_run,
@@ -321,10 +358,10 @@ class _Run:
             found=self.found,
             done=Sum(self.plan.done_files, self.plan.done_bytes),
             ledger_pieces=sum(result.created + result.found for result in self.ledgers),
-            pending=Sum(len(pending) + len(pieces), sum(one.bytes for one in pending)),
+            pending=Sum(len(pending) + len(pieces) + len(judged), sum(one.bytes for one in pending)),
             oldest_pending_ns=min((one.end_ns for one in pending), default=None),
             waiting=waiting,
-            planned=[*pieces, *(one.name for one in pending)] if dry_run else [],
+            planned=[*pieces, *(one.name for one in pending), *judged] if dry_run else [],
             conflicts=self.conflicts,
             changed=self.changed,
             failed=self.failed,
@@ -333,9 +370,5 @@ class _Run:
             stopped=self.stop.is_set(),
         )
 
-    def _next_pieces(self) -> list[str]:
-        found: list[str] = []
-        for exchange, symbol in scan.symbols_with_ledger(self.layout):
-            of = scan_ledger(self.layout, exchange, symbol, self.store.url)
-            found += [segment(of, piece, self.collector).name for piece in of.next_pieces(self.now_ns)]
-        return found
+    def _planned(self, names: Callable[[Layout, str, str, int, frozenset[str]], list[str]]) -> list[str]:
+        return names(self.layout, self.store.url, self.collector, self.now_ns, self.doubted)

@@ -9,7 +9,8 @@ piece before ended. The pieces of a collector, in their order, are byte for byte
 - A line that comes later, about whatever day, is in a later piece: a day's piece holds what was *written down* from
   the day before's closing to its own. Days rise from piece to piece, so that a day is closed once.
 - A ledger that has ended waits for no hour: what is there goes at once, as piece 1 of a day that is not closed. Where
-  it goes on, the next piece says that, as soon as it can; and the day may be closed as any other.
+  it goes on, the next piece says that, as soon as it can; and the day may be closed as any other. Where no line of it is
+  left then, what there is of the next day goes as that day's piece 1: days rise, so the one before is closed.
 """
 
 from __future__ import annotations
@@ -91,7 +92,11 @@ def pieces(
         day = running if is_open(running) else closed_day
         if is_open(day):
             made.append(Piece(day, start, end))
-    elif start < end and is_open(running) and _is_to_be_told(lines, start):
+    elif (
+        start < end
+        and is_open(running)
+        and (_is_to_be_told(lines, start) or _is_left_open(last_day, last_number, running, closed_day))
+    ):
         made.append(Piece(running, start, end, next_number(running, last_day, last_number)))
     return made
 
@@ -106,6 +111,11 @@ def _is_to_be_told(lines: Sequence[LedgerLine], offset: int) -> bool:
     if ended_ns(line.line for line in lines) is not None:
         return True
     return ended_ns(line.line for line in lines if line.end <= offset) is not None
+
+
+def _is_left_open(last_day: str, last_number: int, running: str, closed_day: str) -> bool:
+    """Whether a day is over of which all went in numbered pieces: nothing of it is left to close it with."""
+    return last_number > 0 and last_day < running and last_day <= closed_day
 
 
 def ids_in(lines: Iterable[LedgerLine]) -> IntervalSet:

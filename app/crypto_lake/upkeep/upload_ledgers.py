@@ -14,6 +14,7 @@ from crypto_lake.model.checksums import measure_bytes
 from crypto_lake.store import AlreadyThere, Conflict, Created, Declared, Store, Stored, StoreError
 from crypto_lake.upkeep import upload_ledger
 from crypto_lake.upkeep.names import LedgerSegment
+from crypto_lake.upkeep.scan import symbols_with_ledger
 from crypto_lake.upkeep.scan_ledger import LedgerScan, piece_day, scan_ledger
 from crypto_lake.upkeep.upload_ledger import Piece
 from crypto_lake.upkeep.upload_report import Refused
@@ -142,6 +143,15 @@ def _begins_so(scan: LedgerScan, piece: Piece, stored: Stored) -> bool:
         return False
     sums = measure_bytes(scan.data[piece.offset : end])
     return sums.crc32c == stored.crc32c and stored.sha256 in (None, sums.sha256)
+
+
+def planned(layout: Layout, url: str, collector: str, now_ns: int, _doubted: frozenset[str]) -> list[str]:
+    """Names of the pieces that the next upload puts first. (Of one that is doubted it would find out.)"""
+    found: list[str] = []
+    for exchange, symbol in symbols_with_ledger(layout):
+        of = scan_ledger(layout, exchange, symbol, url)
+        found += [segment(of, piece, collector).name for piece in of.next_pieces(now_ns)]
+    return found
 
 
 def uploading_folder(layout: Layout) -> Path:

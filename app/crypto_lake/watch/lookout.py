@@ -62,13 +62,15 @@ class Files(msgspec.Struct, frozen=True):
 class Uploads(msgspec.Struct, frozen=True):
     """What the bucket does not have yet, as of a moment. `bucket`: which one.
 
-    written_bytes: what the writer had written when the look began; what came since is not in the bucket either.
+    written_bytes: what the writer had written when the look began, healed_files: what healing had; what came since is not
+    in the bucket either.
     """
 
     bucket: str
     bytes: int
     files: int
     written_bytes: int
+    healed_files: int = 0
 
 
 class Around(msgspec.Struct, frozen=True):
@@ -90,6 +92,8 @@ class Around(msgspec.Struct, frozen=True):
         if seen is None or seen.bucket != self.watched.bucket:
             return None
         since = max(0, snapshot.writer.bytes_written - seen.written_bytes)
+        # How large they are the next look tells; that they are there must be known at once.
+        since += max(0, _healed_files(snapshot) - seen.healed_files)
         return seen.bytes + since + snapshot.writer.queue_bytes
 
     @property
@@ -100,6 +104,10 @@ class Around(msgspec.Struct, frozen=True):
         upload = self.files.tasks.get("upload")
         at = upload.figures.get("last_verified_ns") if upload else 0
         return at if isinstance(at, int) else 0
+
+
+def _healed_files(snapshot: CollectorSnapshot) -> int:
+    return snapshot.healing.files if snapshot.healing else 0
 
 
 class Cached(Generic[_Seen]):
@@ -170,7 +178,7 @@ class Lookout:
         self._take = take
         self._watched = watched or Watched()
         self._pending = pending
-        self._written_bytes = 0
+        self._written_bytes = self._healed_files = 0
         self._upload_ns = 0
         self._files = Cached(self._look_at_files, Files(), FILES_SECONDS, "looking at state/")
         self._disk = Cached(self._look_at_disk, NOTHING, DISK_SECONDS, "looking at the disk")
@@ -194,7 +202,9 @@ class Lookout:
             if ended_ns != self._upload_ns:  # one has just ended: what it took away is no longer pending
                 self._upload_ns = ended_ns
                 self._uploads.forget()
-            self._written_bytes = self._take().writer.bytes_written
+            snapshot = self._take()
+            self._written_bytes = snapshot.writer.bytes_written
+            self._healed_files = _healed_files(snapshot)
             seen = await self._uploads.get()
         return Around(watched, files, disk, seen)
 
@@ -215,7 +225,8 @@ class Lookout:
         return usage_of(self._layout.root, self._watched.disk_limit_bytes)
 
     def _look_at_uploads(self) -> Uploads | None:
-        bucket, written_bytes = self._watched.bucket, self._written_bytes
+        bucket = self._watched.bucket
+        written_bytes, healed_files = self._written_bytes, self._healed_files
         assert self._pending is not None
         seen = self._pending(bucket)
-        return Uploads(bucket, seen.bytes, seen.files, written_bytes)
+        return Uploads(bucket, seen.bytes, seen.files, written_bytes, healed_files)

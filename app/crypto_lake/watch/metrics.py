@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from crypto_lake.capture.outcome import Reason
 from crypto_lake.capture.snapshot import CollectorSnapshot, StreamSnapshot, SymbolSnapshot, WriterSnapshot
 from crypto_lake.watch.metrics_healing import healing_families
+from crypto_lake.watch.metrics_liveness import liveness_families
 
 CONNECTION_STATES = ("connecting", "subscribing", "live", "closing")
 
@@ -191,6 +192,7 @@ def families(snapshot: CollectorSnapshot) -> Iterator[Metric]:
         ["exchange"],
         [([exchange], sum(snapshot.quarantined.values()))],
     )
+    yield from liveness_families(snapshot)
     yield from healing_families(snapshot.healing)
     for name, text, value in _WRITER_COUNTERS:
         yield counter_of(name, text, [], [([], value(snapshot.writer))])

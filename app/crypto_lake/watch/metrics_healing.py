@@ -10,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from crypto_lake.capture.snapshot import HealingSnapshot
 
 STATES: Final = ("off", "idle", "healing", "waiting", "blocked", "unreachable")
+_BLOCKING: Final = (418, 429)
 _ANSWERS: tuple[str, ...] = ("ok", "limited", "refused", "failed")
 _COUNTERS: tuple[tuple[str, str, Callable[[HealingSnapshot], float]], ...] = (
     ("healed_trades", "Missed trades that were fetched.", lambda h: h.trades_healed),
@@ -32,6 +33,12 @@ _COUNTERS: tuple[tuple[str, str, Callable[[HealingSnapshot], float]], ...] = (
     ("rest_refusals", "Answers 429 and 418, to all processes of the lake.", lambda h: h.refusals),
 )
 _GAUGES: tuple[tuple[str, str, Callable[[HealingSnapshot], float]], ...] = (
+    ("healing_gaps_waiting", "Gaps that it works on.", lambda h: h.gaps_waiting),
+    (
+        "healing_oldest_gap_seconds",
+        "How long ago the oldest of these gaps was, by the lake's clock; 0: there is none.",
+        lambda h: h.oldest_gap_seconds,
+    ),
     (
         "rest_weight_used",
         "REST weight that counts now, of all processes of the lake.",
@@ -67,6 +74,14 @@ def healing_families(healing: HealingSnapshot | None) -> Iterator[Metric]:
     yield answers
     for name, text, value in _GAUGES:
         yield GaugeMetricFamily(f"crypto_lake_{name}", text, value=value(told))
+    blocked = GaugeMetricFamily(
+        "crypto_lake_rest_blocked",
+        "1 while nothing is asked because the exchange answered so: 429 is a warning, 418 a ban of the address.",
+        labels=["status"],
+    )
+    for status in _BLOCKING:
+        blocked.add_metric([str(status)], float(told.blocked_by == status and told.blocked_seconds > 0))
+    yield blocked
 
 
 def _by_answer(requests: Mapping[str, int]) -> dict[str, int]:

@@ -44,6 +44,29 @@ def state_families(around: Around, snapshot: CollectorSnapshot) -> Iterator[Metr
     yield from _disk(around)
     yield from _uploads(around, snapshot)
     yield from _tasks(around)
+    yield _checked(around)
+
+
+def _checked(around: Around) -> Metric:
+    """By the figures that the check itself left."""
+    check = around.files.tasks.get("check")
+
+    def seconds(name: str) -> float:
+        figure = check.figures.get(name) if check else 0
+        return float(figure) if isinstance(figure, int | float) else 0.0
+
+    unexplained = seconds("bars_unexplained")
+    return gauge_of(
+        "checked_seconds",
+        "Seconds that the last check of bars looked at, by verdict.",
+        ["verdict"],
+        [
+            (["verified"], seconds("bars_verified")),
+            (["explained"], max(0.0, seconds("bars_mismatched") - unexplained)),
+            (["unexplained"], unexplained),
+            (["unverifiable"], seconds("bars_unverifiable")),
+        ],
+    )
 
 
 def _disk(around: Around) -> Iterator[Metric]:

@@ -1,4 +1,4 @@
-"""What the dashboards show: a table of panels each, in panels_lake.py and panels_operator.py. Every one says what to look at, or do, when it is not as usual.
+"""What the dashboards show: tables of panels, in panels_lake.py (with panels_complete.py and panels_volume.py) and panels_operator.py. Every one says what to look at, or do, when it is not as usual.
 
 In an expression `{lake}` stands for the labels that choose the lakes, `{operator}` for those that choose the operator;
 further labels come after a comma. docs/dashboards.md is made of the same tables.
@@ -52,3 +52,8 @@ class Board(NamedTuple):
 def one(expression: str, legend: str = "") -> tuple[Query, ...]:
     """A panel's only query."""
     return (Query(expression, legend),)
+
+
+def rate(metric: str, by: str, legend: str) -> tuple[Query, ...]:
+    """The rate of a lake's counter, in sum by a label."""
+    return one(f"sum by ({by}) (rate({metric}{{lake}}[$__rate_interval]))", legend)

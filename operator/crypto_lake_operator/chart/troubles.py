@@ -52,7 +52,8 @@ ALL: Final[dict[Reason, Trouble]] = {
     ),
     Reason.DRAINING: Trouble(
         ("Reconciled",),
-        "A shard or replica that goes uploads what it has, which may take until its running hour is over.",
+        "A shard or replica that goes fetches what it missed, for a quarter of an hour at most, and uploads what it has, which "
+        "may take until its running hour is over.",
         "Without a bucket it waits for good: set one, or annotate the lake "
         '`cryptolake.io/abandon-what-is-not-uploaded: "true"`.',
     ),
@@ -169,6 +170,11 @@ ALL: Final[dict[Reason, Trouble]] = {
         ("Complete",),
         "Trades are missing that were not fetched.",
         "See CryptoLakeGapsOpen in the [runbook](runbook.md).",
+    ),
+    Reason.BARS_DIFFER: Trouble(
+        ("Complete",),
+        "Bars are not what the exchange's own klines say, and the ledger does not explain it.",
+        "See CryptoLakeBarsDiffer in the [runbook](runbook.md).",
     ),
     Reason.UPLOAD_FAILING: Trouble(
         ("Uploaded",),

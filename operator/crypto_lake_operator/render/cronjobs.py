@@ -1,10 +1,11 @@
-"""The tasks: on each claim transform, upload and cleanup; for the lake, publish and macro."""
+"""The tasks: on each claim transform, upload, cleanup and check; for the lake, publish and macro."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
 from crypto_lake_operator import cron, naming
+from crypto_lake_operator.api import CryptoLakeSpec
 from crypto_lake_operator.naming import Slot
 from crypto_lake_operator.observed import Manifest
 from crypto_lake_operator.render import defaults, pods
@@ -17,10 +18,16 @@ MOST_DEADLINE_SECONDS: Final = 6 * 3600
 LEAST_STARTING_SECONDS: Final = 600
 # Usage or configuration is wrong; a person must look: the same call would end the same (crypto_lake.cli.common).
 EXIT_CODES_WITHOUT_RETRY: Final = [2, 3]
-OUTCOME_VARIABLE: Final = "TASK_OUTCOME"  # of crypto_lake.cli.publish
+OUTCOME_VARIABLE: Final = "TASK_OUTCOME"  # of crypto_lake.cli.outcome
 TERMINATION_LOG: Final = "/dev/termination-log"
 # Of a few kilobytes a series; what it has had so far is in the bucket.
 MACRO_SCRATCH: Final = "256Mi"
+# A day of a hundred symbols takes seven minutes of the whole weight that a lake may use, and healing goes on beside.
+PATIENCE_VARIABLE: Final = "CHECK_PATIENCE"  # of crypto_lake.cli.check
+PATIENCE_MINUTES: Final = 45
+
+# By a variable, not a flag: an image that is older than the operator passes it over.
+_OUTCOME: Final = {"name": OUTCOME_VARIABLE, "value": TERMINATION_LOG}
 
 
 def of_slots(context: Context) -> list[Manifest]:
@@ -28,9 +35,14 @@ def of_slots(context: Context) -> list[Manifest]:
     return [
         _on_claim(context, slot, task)
         for slot in sorted(context.assignment.collects)
-        for task in ("transform", "upload", "cleanup")
-        if task != "upload" or context.spec.bucket
+        for task in tasks_of_claims(context.spec)
     ]
+
+
+def tasks_of_claims(spec: CryptoLakeSpec) -> list[str]:
+    """In the order in which they are written."""
+    tasks = ["transform", "upload", "cleanup"] if spec.bucket else ["transform", "cleanup"]
+    return [*tasks, naming.CHECK] if spec.check.enabled else tasks
 
 
 def of_lake(context: Context) -> list[Manifest]:
@@ -72,9 +84,7 @@ def _without_claim(
     """
     name = {naming.PUBLISH: naming.publish, naming.MACRO: naming.macro}[task](context.name)
     arguments = [*command, "--config", f"{CONFIG_FOLDER}/{task}.yml"]
-    # By a variable, not a flag: an image that is older than the operator passes it over.
-    left = [{"name": OUTCOME_VARIABLE, "value": TERMINATION_LOG}]
-    container = _container(context, task, arguments, left)
+    container = _container(context, task, arguments, [_OUTCOME])
     volumes = [{"name": naming.CLAIM} | scratch, {"name": "config", "configMap": {"name": name}}]
     return _cron_job(context, name, task, schedule, pods.pod_spec(context, [container], volumes), {})
 
@@ -89,7 +99,9 @@ def _on_claim(context: Context, slot: Slot, task: str) -> Manifest:
         },
         {"name": "config", "configMap": {"name": naming.config_map(context.name, slot.replica)}},
     ]
-    pod = pods.pod_spec(context, [_container(context, task, arguments, [])], volumes)
+    checks = task == naming.CHECK
+    env = [_OUTCOME, {"name": PATIENCE_VARIABLE, "value": str(PATIENCE_MINUTES)}] if checks else []
+    pod = pods.pod_spec(context, [_container(context, task, arguments, env)], volumes)
     # The volume's name (`state/collector`) is made by whoever is there first, and begins with the host's.
     pod["hostname"] = pod_name
     # The claim is mounted on one node: the collector's. No task bears that label, so no task is company for another.
@@ -103,7 +115,7 @@ def _on_claim(context: Context, slot: Slot, task: str) -> Manifest:
             ]
         }
     }
-    schedule: str = getattr(context.spec.schedules, task)
+    schedule = context.spec.check.schedule if checks else str(getattr(context.spec.schedules, task))
     name = naming.task(context.name, slot, task)
     return _cron_job(context, name, task, schedule, pod, {naming.LABEL_POD: pod_name})
 

@@ -20,6 +20,8 @@ def alerts(context: Context) -> list[alert_rules.Alert]:
     schedules = {"transform": spec.schedules.transform, "cleanup": spec.schedules.cleanup}
     if spec.bucket:
         schedules["upload"] = spec.schedules.upload
+    if spec.check.enabled:
+        schedules["check"] = spec.check.schedule
     facts = alert_rules.LakeFacts(
         collectors=len(context.assignment.wanted),
         disk_percent=float(spec.alerts.disk.removesuffix("%")),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from datetime import datetime
+from typing import Any, Final, cast
 
 import yaml
 
@@ -13,6 +14,9 @@ from crypto_lake_operator.observed import Observed
 from crypto_lake_operator.render.files import digest
 from crypto_lake_operator.report import Report
 from crypto_lake_operator.shards import NONE, Seen, Symbols
+
+# A collector that goes is given so long, from when it got nothing more to collect, to fetch what it missed.
+HEALING_SECONDS: Final = 900
 
 
 def slots(lake: CryptoLake, observed: Observed) -> dict[Slot, Seen]:
@@ -27,11 +31,12 @@ def slots(lake: CryptoLake, observed: Observed) -> dict[Slot, Seen]:
         pods = int(live.manifest()["spec"].get("replicas", 1)) if live and not texts else 0
         for shard in sorted(texts) or range(pods):
             slot = Slot(replica, shard)
-            found[slot] = _seen(texts.get(shard), observed.report(naming.pod(name, slot)))
+            report = observed.report(naming.pod(name, slot))
+            found[slot] = _seen(texts.get(shard), report, observed.taken_at)
     return found
 
 
-def _seen(text: str | None, report: Report | None) -> Seen:
+def _seen(text: str | None, report: Report | None, now: datetime) -> Seen:
     live = report.live_symbols if report else None
     # Without its file, which somebody deleted, what it reports is what it was told.
     configured = _symbols(text) if text is not None else (live or NONE)
@@ -43,8 +48,16 @@ def _seen(text: str | None, report: Report | None) -> Seen:
         and report.configuration is not None
         and report.configuration.sha256 == digest(text)
         and report.pending_bytes == 0  # as of now; what the last upload left may be old
+        and not _heals(report, now)
     )
     return Seen(exists=True, configured=configured, live=live, drained=drained)
+
+
+def _heals(report: Report, now: datetime) -> bool:
+    """Whether it still fetches what it missed, which nobody else may know of. For a while: not all can be had."""
+    if report.healing is None or not report.healing.gaps_waiting or report.configuration is None:
+        return False
+    return now.timestamp() - report.configuration.applied_ns / 1e9 < HEALING_SECONDS
 
 
 def _files(observed: Observed, config_map: str) -> dict[int, str]:

@@ -23,7 +23,12 @@ LAKE = alert_rules.of_lake(
     alert_rules.LakeFacts(
         collectors=2,
         disk_percent=80.0,
-        schedules={"transform": "*/5 * * * *", "upload": "12 * * * *", "cleanup": "42 * * * *"},
+        schedules={
+            "transform": "*/5 * * * *",
+            "upload": "12 * * * *",
+            "cleanup": "42 * * * *",
+            "check": "22 * * * *",
+        },
     )
 )
 ALL = [*LAKE, *alert_rules.OPERATOR]
@@ -49,13 +54,27 @@ HEALTHY: dict[str, str] = {
     f'crypto_lake_webhook_failures_total{{{LABELS},pod="lake-a-0"}}': "1x200",
     **{
         f'crypto_lake_task_last_ok_timestamp_seconds{{{LABELS},pod="lake-a-0",task="{task}"}}': "0+60x200"
-        for task in ("transform", "upload", "cleanup")
+        for task in ("transform", "upload", "cleanup", "check")
     },
     **{
         f'crypto_lake_task_consecutive_failures{{{LABELS},pod="lake-a-0",task="{task}"}}': "2x200"
-        for task in ("transform", "compact", "upload", "cleanup")
+        for task in ("transform", "compact", "upload", "cleanup", "check")
     },
     f'crypto_lake_task_consecutive_failures{{{LABELS},pod="lake-a-0",task="verify"}}': "0x200",
+    # What the ledger explains, and what could not be looked at, is no alarm; nor is one dead stream, or a warning.
+    **{
+        f'crypto_lake_checked_seconds{{{LABELS},pod="lake-a-0",verdict="{verdict}"}}': f"{seconds}x200"
+        for verdict, seconds in (
+            ("verified", 86000),
+            ("explained", 12),
+            ("unexplained", 0),
+            ("unverifiable", 9),
+        )
+    },
+    f'crypto_lake_rest_blocked{{{LABELS},pod="lake-a-0",status="418"}}': "0x200",
+    f'crypto_lake_rest_blocked{{{LABELS},pod="lake-a-0",status="429"}}': "1x200",
+    f'crypto_lake_stream_replacements_total{{{LABELS},pod="lake-a-0",liveness="behind"}}': "0x200",
+    f'crypto_lake_stream_replacements_total{{{LABELS},pod="lake-a-0",liveness="symbol_silent"}}': "0x30 3x170",
 }
 
 
@@ -101,6 +120,12 @@ HEALTHY_OPERATOR: dict[str, str] = {
     f'crypto_lake_operator_lakes_by_task{{{OPERATOR_POD},task="publish",ok="False"}}': "1x200",
     f'crypto_lake_operator_lakes_by_task{{{OPERATOR_POD},task="macro",ok="False"}}': "0x200",
     f'crypto_lake_operator_lakes_by_task{{{OPERATOR_POD},task="macro",ok="True"}}': "5x200",
+    # That each copy has trades of its own is what there are two for.
+    **{
+        f'crypto_lake_operator_published_trades{{{OPERATOR_POD},held_by="{held_by}"}}': "100x200"
+        for held_by in ("both", "a", "b", "other", "none")
+    },
+    f"crypto_lake_operator_published_trades_differing{{{OPERATOR_POD}}}": "0x200",
 }
 # What, changed in a lake that is well, makes an alert fire; None: the series is gone.
 BROKEN: dict[str, list[dict[str, str | None]]] = {
@@ -114,11 +139,18 @@ BROKEN: dict[str, list[dict[str, str | None]]] = {
     "CryptoLakeNotWriting": [{series("crypto_lake_writer_in_trouble"): "1x200"}],
     "CryptoLakeSlowDisk": [{series("crypto_lake_writer_fsync_interval_max_seconds"): "7x200"}],
     "CryptoLakeGapsOpen": [{series("crypto_lake_gaps_open", symbol="ETHUSDT"): "1x200"}],
+    "CryptoLakeBarsDiffer": [{series("crypto_lake_checked_seconds", verdict="unexplained"): "1x200"}],
+    "CryptoLakeHealingBanned": [{series("crypto_lake_rest_blocked", status="418"): "1x200"}],
+    "CryptoLakeFeedDies": [
+        {series("crypto_lake_stream_replacements_total", liveness="behind"): "0+1x200"},
+        # Of one kind and the other, together.
+        {series("crypto_lake_stream_replacements_total", liveness="behind"): "0x30 3x170"},
+    ],
     "CryptoLakeDiskUsed": [{series("crypto_lake_disk_used_ratio"): "0.8x200"}],
     "CryptoLakeDiskFillsUp": [{series("crypto_lake_disk_full_in_seconds"): "80000x200"}],
     "CryptoLakeTaskFailing": [
         {series("crypto_lake_task_consecutive_failures", task=task): "3x200"}
-        for task in ("transform", "compact", "upload", "cleanup")
+        for task in ("transform", "compact", "upload", "cleanup", "check")
     ],
     "CryptoLakeVerificationFailed": [
         {series("crypto_lake_task_consecutive_failures", task="verify"): "1x200"}
@@ -128,7 +160,7 @@ BROKEN: dict[str, list[dict[str, str | None]]] = {
             {series("crypto_lake_task_last_ok_timestamp_seconds", task=task): values}
             for values in ("60x200", "0x200")  # long ago; never
         ]
-        for task in ("transform", "upload", "cleanup")
+        for task in ("transform", "upload", "cleanup", "check")
     },
     "CryptoLakeConfigurationNotApplied": [{series("crypto_lake_configuration_applied"): "0x200"}],
     "CryptoLakeQuarantineGrows": [{series("crypto_lake_quarantined_messages_total"): "0+1x200"}],
@@ -164,6 +196,7 @@ BROKEN_OPERATOR: dict[str, list[dict[str, str | None]]] = {
     "CryptoLakeNotUploaded": [
         {series("crypto_lake_operator_lakes_by_condition", condition="Uploaded", status="False"): "2x200"}
     ],
+    "CryptoLakeCopiesDiffer": [{series("crypto_lake_operator_published_trades_differing"): "1x200"}],
     "CryptoLakeMacroFailing": [
         {series("crypto_lake_operator_lakes_by_task", task="macro", ok="False"): "1x200"}
     ],

@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crypto_lake_operator import changes
-from crypto_lake_operator.api_status import CONDITIONS, Condition, ConditionType, Status, TaskStatus, Truth
+from crypto_lake_operator.api_status import (
+    CONDITIONS,
+    Condition,
+    ConditionType,
+    CopiesStatus,
+    Status,
+    TaskStatus,
+    Truth,
+)
 from crypto_lake_operator.reasons import PASSING, Reason
 
 ENDED = "2024-08-09T06:17:30Z"
@@ -101,3 +109,19 @@ def test_tasks_and_days_are_told() -> None:
     assert told(failed, failed) == []
     (again, day) = changes.news(failed, well)
     assert (again.reason, day.note) == ("TaskWorksAgain", "bars up to 2024-08-09 are final in the bucket")
+
+
+def test_copies_that_differ_are_told_once_and_those_that_agree_are_not() -> None:
+    def with_copies(day: str, differing: int) -> Status:
+        figures = dict.fromkeys(("symbols", "trades", "shared"), 9) | dict.fromkeys(
+            ("only_a", "only_b", "only_other", "missing"), 0
+        )
+        return Status(copies=CopiesStatus(day=day, differing=differing, **figures))
+
+    agree, differ = with_copies("2024-08-08", 0), with_copies("2024-08-09", 3)
+    assert told(Status(), agree) == []
+    assert told(differ, differ) == []
+    (news,) = changes.news(agree, differ)
+    assert (news.type, news.reason) == ("Warning", "CopiesDiffer")
+    assert "3 trades of 2024-08-09" in news.note
+    assert told(differ, with_copies("2024-08-10", 3)) == [("Warning", "CopiesDiffer")]

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from tests.support.operator_lakes import NOW, SETTINGS, documents, lake, live_objects, observed_at_rest
@@ -30,6 +31,7 @@ from crypto_lake_operator.naming import Slot
 from crypto_lake_operator.observed import Child, Claim, Job, Key, Observed, Pod, child_of
 from crypto_lake_operator.reasons import Reason
 from crypto_lake_operator.render import plan
+from crypto_lake_operator.report import Healing
 from crypto_lake_operator.validate import read_lake
 
 SET = Key("StatefulSet", "lake-a")
@@ -325,7 +327,7 @@ def test_a_replica_that_goes_is_drained_and_its_claims_stay() -> None:
     assert of(RetainClaims, actions) == [RetainClaims(Key("StatefulSet", "lake-b"))]
     gone = {action.key for action in of(Delete, actions)}
     assert gone == {Key("ConfigMap", "lake-b-config")} | {
-        Key("CronJob", f"lake-b-0-{task}") for task in ("transform", "upload", "cleanup")
+        Key("CronJob", f"lake-b-0-{task}") for task in ("transform", "upload", "cleanup", "check")
     }
 
     # Not drained: nothing goes, unless somebody says so.
@@ -333,6 +335,13 @@ def test_a_replica_that_goes_is_drained_and_its_claims_stay() -> None:
         drained, reports={**drained.reports, "lake-b-0": collecting_with(drained, pending_bytes=1)}
     )
     assert not of(Delete, decided(one, waiting))
+    # Nor while it fetches what it missed, for a while; an older collector does not say.
+    since = collecting_with(drained).configuration
+    for seconds, holes, goes in ((0, 2, False), (899, 1, False), (900, 2, True), (0, 0, True)):
+        applied = msgspec.structs.replace(since, applied_ns=int((NOW.timestamp() - seconds) * 1e9))
+        report = collecting_with(drained, healing=Healing(holes), configuration=applied)
+        healing = replace(drained, reports={**drained.reports, "lake-b-0": report})
+        assert bool(of(Delete, decided(one, healing))) == goes, (seconds, holes)
     abandoned = lake(
         bucket=BUCKET,
         storage={"whenDeleted": "Delete"},
@@ -342,8 +351,6 @@ def test_a_replica_that_goes_is_drained_and_its_claims_stay() -> None:
 
 
 def collecting_with(observed: Observed, **fields: Any) -> Any:
-    import msgspec
-
     return msgspec.structs.replace(observed.reports["lake-b-0"], **fields)
 
 

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.support.operator_lakes import NOW, SETTINGS, documents, lake
 
+from crypto_lake.cli.check import command as check
 from crypto_lake.cli.main import main
 from crypto_lake.cli.publish import command as publish
 from crypto_lake.config.live import is_taken_over
@@ -181,6 +182,7 @@ def test_tasks_follow_their_collectors_claim(any_lake: CryptoLake) -> None:
     with_bucket = expected if any_lake.spec.bucket else 0
     assert tasks["transform"] == tasks["cleanup"] == expected
     assert tasks["upload"] == with_bucket
+    assert tasks["check"] == (expected if any_lake.spec.check.enabled else 0)
     assert tasks["publish"] == bool(any_lake.spec.bucket)
     assert tasks["macro"] == (any_lake.spec.macro is not None)
 
@@ -195,7 +197,7 @@ def test_every_pods_command_is_one_that_the_program_has(capsys: pytest.CaptureFi
         if container["command"] == ["crypto-lake"]
     }
     assert {arguments[0] for arguments in commands} == {
-        *("collect", "transform", "upload", "cleanup", "publish", "macro")
+        *("collect", "transform", "upload", "cleanup", "check", "publish", "macro")
     }
     (job,) = [
         manifest
@@ -205,10 +207,56 @@ def test_every_pods_command_is_one_that_the_program_has(capsys: pytest.CaptureFi
     (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
     (option,) = [option for option in publish.params if option.name == "outcome"]
     assert container["env"] == [{"name": option.envvar, "value": "/dev/termination-log"}]
+    (checking,) = [
+        container
+        for pod in pods(render(made, SETTINGS, NOTHING))
+        for container in pod["spec"]["containers"]
+        if container["name"] == "check"
+    ]
+    by_variable = {option.envvar: option.name for option in check.params if option.envvar}
+    assert [by_variable[variable["name"]] for variable in checking["env"]] == ["outcome", "patience_minutes"]
     for arguments in commands:
         assert main([*arguments, "--help"]) == 0
         assert main([*arguments, "--no-such-option", "--help"]) == 2, "else this shows nothing"
     capsys.readouterr()
+
+
+def check_jobs(**fields: Any) -> list[Any]:
+    manifests = render(lake(**fields), SETTINGS, NOTHING)
+    return [m for m in manifests if m["kind"] == "CronJob" and m["metadata"]["name"].endswith("-check")]
+
+
+def test_bars_are_checked_on_every_claim_with_the_collectors_own_part_of_the_weight() -> None:
+    spec: dict[str, Any] = {"symbols": ["BTCUSDT", "ETHUSDT"], "shards": 2, "bucket": "gs://lake"}
+    made = check_jobs(**spec)
+    assert [job["metadata"]["name"] for job in made] == ["lake-a-0-check", "lake-a-1-check"]
+    assert {job["spec"]["schedule"] for job in made} == {"22 3 * * *"}
+    (config,) = [
+        m["data"] for m in render(lake(**spec), SETTINGS, NOTHING) if m["metadata"]["name"] == "lake-a-config"
+    ]
+    for shard, job in enumerate(made):
+        pod = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        file = f"shard-{shard}.yml"
+        assert container["args"] == ["check", "--config", f"/etc/crypto-lake/{file}"]
+        # The account that the collector keeps on the same claim, and the part of it that is the claim's.
+        assert yaml.safe_load(config[file])["collector"]["weight_per_minute"] == 1500
+        assert pod["volumes"][0]["persistentVolumeClaim"]["claimName"] == f"data-lake-a-{shard}"
+    assert len(check_jobs()) == 1  # without a bucket, too
+    assert check_jobs(check={"enabled": False}) == []
+    (often,) = check_jobs(check={"schedule": "5 * * * *"})
+    assert often["spec"]["schedule"] == "5 * * * *"
+
+
+def test_checks_open_no_door_that_was_closed() -> None:
+    """They ask where the collectors are let out to anyway."""
+
+    def policies(**fields: Any) -> list[Any]:
+        manifests = render(lake(**fields), SETTINGS, NOTHING)
+        return [m for m in manifests if m["kind"] == "NetworkPolicy"]
+
+    for spec in ({}, {"endpoint": {"websocket": "ws://s:81", "rest": "http://s:82"}}):
+        assert policies(**spec) == policies(**spec, check={"enabled": False})
 
 
 @few

@@ -36,7 +36,7 @@ from crypto_lake_operator.queue import Key
 from crypto_lake_operator.reasons import Reason
 from crypto_lake_operator.reconcile import differences
 from crypto_lake_operator.render import render
-from crypto_lake_operator.report import Disk, Latency, Report, Stream, Symbol
+from crypto_lake_operator.report import Disk, Healing, Latency, Report, Stream, Symbol, Task
 from crypto_lake_operator.validate import read_lake
 
 # What is asked
@@ -290,6 +290,8 @@ def test_figures_that_waver_wake_nobody(lag_ms: float, pending: int, percent: fl
         {"disk_full_in_seconds": 7200.0},
         {"last_verified_upload_ns": 10**18 + 10**11},
         {"health": "down"},
+        {"tasks": {"check": Task(ended_ns=10**18, ok=True)}},
+        {"healing": Healing(1)},
     ],
     ids=str,
 )

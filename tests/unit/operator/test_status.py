@@ -93,6 +93,14 @@ OTHER_REPORTS: list[tuple[dict[str, Any], str, tuple[str, str]]] = [
     ),
     ({"reasons": (Said("write_errors", "3 writes failed"),)}, "Collecting", ("False", "NotWriting")),
     ({"symbols": (Symbol("BTCUSDT", holes_open=1, ids_missing=4),)}, "Complete", ("False", "GapsOpen")),
+    (
+        {
+            "symbols": (Symbol("BTCUSDT", holes_open=1, ids_missing=4),),
+            "tasks": {"check": Task(ok=True, figures={"bars_unexplained": 3})},
+        },
+        "Complete",
+        ("False", "BarsDiffer"),
+    ),
     ({"symbols": (Symbol("BTCUSDT", holes_open=1, ids_missing=4),)}, "Ready", ("True", "AllLive")),
     ({"disk": Disk(81.0)}, "DiskHealthy", ("False", "DiskFilling")),
     ({"disk": Disk(97.5)}, "DiskHealthy", ("False", "DiskFull")),

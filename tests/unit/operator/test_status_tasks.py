@@ -6,18 +6,21 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from tests.support.operator_lakes import NOW, SETTINGS, lake, observed_at_rest
 from tests.support.operator_world import publish_pod
 
+from crypto_lake.model.copies import PublishedCopies
 from crypto_lake.model.task_outcome import TaskOutcome, encode
 from crypto_lake_operator import kinds, naming
 from crypto_lake_operator.api import CryptoLake
 from crypto_lake_operator.api_status import Status, TaskStatus
 from crypto_lake_operator.cache import Cache, Owner
 from crypto_lake_operator.metrics import Figures, Metrics
-from crypto_lake_operator.observed import Ended, Key, Observed, ended_of, job_of
+from crypto_lake_operator.observed import Ended, Key, Observed, Unreachable, ended_of, job_of
 from crypto_lake_operator.render import plan
+from crypto_lake_operator.report import Task
 from crypto_lake_operator.status import compute_status, should_write
 
 SPEC: dict[str, Any] = {"symbols": ["BTCUSDT"], "bucket": "gs://lake", "macro": {}}
@@ -34,6 +37,45 @@ def ended(
 ) -> Ended | None:
     text = message.decode() if isinstance(message, bytes) else message
     return ended_of(publish_pod("lake", text, task=task, exit_code=exit_code, at=at))
+
+
+def checked(observed: Observed, **of: Task) -> Observed:
+    """With what the checks on these collectors' volumes left."""
+    reports = dict(observed.reports)
+    for pod, task in of.items():
+        name = pod.replace("_", "-")
+        reports[name] = msgspec.structs.replace(reports[name], tasks={"check": task})
+    return replace(observed, reports=reports)
+
+
+def test_checks_of_all_volumes_are_one_task_of_the_lake() -> None:
+    wanted = lake(**SPEC | {"replicas": 2})
+    rest = observed_at_rest(wanted)
+    assert status(wanted, rest, Status()).task("check") is None
+    at = int(NOW.timestamp())
+    well = Task(ended_ns=(at - 60) * 10**9, ok=True, last_ok_ns=(at - 60) * 10**9)
+    late = Task(
+        ended_ns=at * 10**9, ok=False, problem="no answer", last_ok_ns=(at - 86400) * 10**9, failures=1
+    )
+    found = status(wanted, checked(rest, lake_a_0=well, lake_b_0=late), Status()).task("check")
+    assert found == TaskStatus(
+        name="check",
+        ok=False,
+        ended=NOW.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        last_ok=(NOW - timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        problem="lake-b-0: no answer",
+    )
+    both = checked(rest, lake_a_0=well, lake_b_0=well)
+    good = status(wanted, both, Status())
+    assert good.task("check") is not None
+    assert good.task("check").ok  # pyright: ignore[reportOptionalMemberAccess]
+    # What can't be asked now has said what it said.
+    silent = replace(both, reports={**both.reports, "lake-b-0": Unreachable("no answer", NOW)})
+    assert status(wanted, silent, good).task("check") == good.task("check")
+    off = lake(**SPEC | {"replicas": 2, "check": {"enabled": False}})
+    assert (
+        status(off, checked(observed_at_rest(off), lake_a_0=well, lake_b_0=well), good).task("check") is None
+    )
 
 
 def test_an_outcome_is_read_of_the_pods_last_words() -> None:
@@ -139,6 +181,49 @@ def test_a_day_that_is_no_longer_the_last_one_is_taken_back_by_a_run_that_saw_al
         observed = replace(observed_at_rest(wanted), ends={"publish": ended(left)})
         assert status(wanted, observed, before).last_published_day == day
     assert status(lake(symbols=["BTCUSDT"]), observed_at_rest(lake(symbols=["BTCUSDT"])), before).tasks == ()
+
+
+def test_how_far_copies_agree_travels_from_publish_to_the_status_and_the_metrics() -> None:
+    wanted = lake(**SPEC)
+    rest = observed_at_rest(wanted)
+    copies = PublishedCopies(
+        day="2024-08-08",
+        symbols=2,
+        trades=100,
+        shared=80,
+        only_a=12,
+        only_b=7,
+        only_other=1,
+        missing=3,
+        differing=2,
+    )
+
+    def after(previous: Status, hours: int, outcome: TaskOutcome) -> Status:
+        end = ended(encode(outcome), at=NOW + timedelta(hours=hours))
+        return status(wanted, replace(rest, ends={"publish": end}), previous)
+
+    told = after(Status(), 0, msgspec.structs.replace(WELL, copies=copies))
+    assert told.copies is not None
+    assert msgspec.structs.asdict(told.copies) == msgspec.structs.asdict(copies)
+    assert status(wanted, rest, told).copies == told.copies, "its pod is gone"
+    assert after(told, 1, BAD).copies == told.copies, "a run that did not see all takes nothing back"
+    assert after(told, 2, WELL).copies is None, "a run that saw all does not know any more"
+    assert msgspec.convert(msgspec.to_builtins(told), Status) == told
+    without = lake(symbols=["BTCUSDT"])
+    assert status(without, observed_at_rest(without), told).copies is None
+
+    metrics = Metrics()
+    metrics.bind(lambda: Figures(statuses=[told, Status(), told]))
+    lines = metrics.exposition().decode().splitlines()
+    found = [line.removeprefix("crypto_lake_operator_published_trades") for line in lines]
+    assert [text for text, line in zip(found, lines, strict=True) if text != line] == [
+        '{held_by="both"} 160.0',
+        '{held_by="a"} 24.0',
+        '{held_by="b"} 14.0',
+        '{held_by="other"} 2.0',
+        '{held_by="none"} 6.0',
+        "_differing 4.0",
+    ]
 
 
 def test_macro_that_fails_is_told_and_says_nothing_of_uploads() -> None:

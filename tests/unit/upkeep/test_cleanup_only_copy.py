@@ -11,7 +11,7 @@ from crypto_lake.upkeep.cleanup import Retention, cleanup
 from crypto_lake.upkeep.cleanup_report import Told
 from crypto_lake.upkeep.upload import upload
 from support.kept_lakes import DAY_NS, HOURS, NOW, bars_files, make_kept_lake, raw_names, settle
-from support.lakes import At, trade, write_part
+from support.lakes import At, kline, trade, write_part
 from support.publishing import healed
 
 HOUR = HOURS[-1]
@@ -49,6 +49,21 @@ def test_raw_that_bars_could_not_use_stays_without_a_bucket_and_goes_with_one(tm
     for _ in range(2):
         cleanup(layout, store, retention=retention, clock=At(NOW + DAY_NS))
     assert not late.exists()
+
+
+def test_klines_keep_no_raw_here_for_no_bar_is_ever_made_of_them(tmp_path: Path) -> None:
+    layout: Layout = make_kept_lake(tmp_path / "data", symbols=("BTCUSDT",), trades=4)
+    for number, lines in (
+        (998, [trade("BTCUSDT", 1010, AT_NS), kline("BTCUSDT", AT_NS)]),
+        (999, [kline("BTCUSDT", AT_NS)]),
+    ):
+        write_part(layout, "BTCUSDT", HOUR, number, lines)
+    settle(layout)
+    late = [name for name in raw_names(layout) if name.endswith(f"hour_{HOUR.hour:02d}_2.jsonl.zst")]
+    assert late
+    for _ in range(2):
+        cleanup(layout, None, retention=Retention(DAY_NS), clock=At(NOW))
+    assert raw_names(layout) == set()
 
 
 def test_what_comes_for_an_hour_whose_raw_has_gone_stays_and_is_told(tmp_path: Path) -> None:

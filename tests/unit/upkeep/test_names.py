@@ -13,7 +13,16 @@ from crypto_lake.lake.layout import Layout
 from crypto_lake.model.clock import Hour
 from crypto_lake.store.names import name_problem
 from crypto_lake.upkeep import names
-from crypto_lake.upkeep.names import BarsObject, LakeObject, LedgerSegment, Manifest, RawObject, parse
+from crypto_lake.upkeep.names import (
+    BarsObject,
+    LakeObject,
+    LedgerSegment,
+    Manifest,
+    RawObject,
+    ReportObject,
+    VerdictsObject,
+    parse,
+)
 
 words = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,20}", fullmatch=True)
 exchanges = st.sampled_from(["binance", "other_1"])
@@ -31,7 +40,9 @@ segments = st.builds(
     LedgerSegment, exchanges, words, days, collectors, st.integers(1, 99), st.integers(0, 99)
 )
 bars = st.builds(BarsObject, exchanges, words, days)
-objects = st.one_of(raws, segments, bars, st.builds(Manifest, st.one_of(raws, bars)))
+verdicts = st.builds(VerdictsObject, exchanges, words, days, collectors)
+reports = st.builds(ReportObject, exchanges, words, days, collectors, st.sampled_from(["json", "md"]))
+objects = st.one_of(raws, segments, bars, verdicts, reports, st.builds(Manifest, st.one_of(raws, bars)))
 
 
 @given(objects)

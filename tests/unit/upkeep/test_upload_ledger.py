@@ -79,6 +79,12 @@ class World:
             self.offset, self.last = piece.end, (piece.day, piece.number)
 
     @property
+    def closed_day(self) -> str:
+        """As those believe who see the pieces: of a day before a numbered one nothing comes any more."""
+        before = [Hour.of_ns(Hour(day, 0).start_ns - 1).day for day, _ in self.early]
+        return max([*self.uploaded, *before], default="")
+
+    @property
     def together(self) -> bytes:
         """The pieces in the order of their names."""
         named = [LedgerSegment("binance", "BTCUSDT", day, "c-1", 1, number) for day, number in self.early]
@@ -172,6 +178,41 @@ def test_a_ledger_that_has_ended_waits_for_no_hour_and_one_that_goes_on_says_so(
             assert world.offset == len(world.data), "nothing waits"
         told = ended_ns(line.line for line in world.lines if line.end <= world.offset)
         assert told == ended
+        days = {line.day for line in world.lines if line.day}
+        over = {day for day in days if day <= last_closed_day(world.now_ns) and day < max(days)}
+        assert world.closed_day >= max(over, default=""), (
+            "a day that is over and has a line after it is closed"
+        )
+
+
+def test_a_day_whose_lines_are_all_there_already_is_closed_by_the_next_days() -> None:
+    """A collector that was started again shortly before midnight: all of the day went when it was told to go on."""
+    hour_ns = 3600 * 10**9
+    world = World(now_ns=START_NS + 23 * hour_ns)
+    world.append(Opened(exchange="binance", symbol="BTCUSDT", collector="c-1"))
+    world.append(seen(world.now_ns, 1, 9))
+    world.append(Ended(ended_ns=world.now_ns))
+    world.upload(9)
+    world.append(Resumed(resumed_ns=world.now_ns + 60 * 10**9))
+    world.append(seen(world.now_ns, 10, 19))
+    world.now_ns = START_NS + DAY_NS + 2
+    world.upload(9)
+    assert (list(world.early), world.offset) == (
+        [("2024-08-01", 1), ("2024-08-01", 2)],
+        len(world.data),
+    )
+    world.append(seen(world.now_ns, 20, 29))
+    assert world.next() == [], "an hour of the first day may still be on its way"
+    assert world.closed_day < "2024-08-01"
+    world.now_ns = START_NS + DAY_NS + CLOSED_AFTER_NS
+    world.upload(9)
+    assert list(world.early)[2:] == [("2024-08-02", 1)]
+    assert world.closed_day == "2024-08-01"
+    world.append(seen(world.now_ns, 30, 39))
+    assert world.next() == [], "the second day is closed when it is over"
+    world.now_ns += DAY_NS
+    world.upload(9)
+    assert (list(world.uploaded), world.together) == (["2024-08-02"], world.data)
 
 
 def test_a_ledger_that_ends_twice_in_a_day() -> None:

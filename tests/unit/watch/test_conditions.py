@@ -123,6 +123,28 @@ def market(
     return snapshot(**values | changes)
 
 
+def test_klines_do_not_hide_that_a_market_is_silent_nor_make_a_quiet_one_look_so() -> None:
+    silent = market({"BTCUSDT": 601, "ETHUSDT": 1}, messages=20)
+    kline = stream("BTCUSDT", "kline_1s", messages=3600, last_received_ns=silent.taken_ns - SECOND)
+
+    def fired(streams: list[StreamSnapshot]) -> list[str]:
+        seen = Watch().settled(look(msgspec.structs.replace(silent, streams=streams)), 15)
+        return [key for key in seen if key.startswith("data_gap")]
+
+    assert fired([*silent.streams, kline]) == fired(silent.streams) == ["data_gap:binance/BTCUSDT"]
+    # The exchange says that nothing was missed.
+    quiet = [msgspec.structs.replace(one, liveness="quiet") for one in silent.streams]
+    assert fired([*quiet, kline]) == []
+    # The klines alone went silent, and of those it says nothing.
+    gone = msgspec.structs.replace(kline, last_received_ns=silent.taken_ns - 601 * SECOND)
+    speaking = market({"BTCUSDT": 1, "ETHUSDT": 1}).streams
+    assert fired([*speaking, gone]) == fired([*quiet, gone]) == ["data_gap:binance/BTCUSDT/kline_1s"]
+    # Where nothing else is collected they are all there is.
+    assert fired([gone, stream("ETHUSDT", "kline_1s", last_received_ns=silent.taken_ns)]) == [
+        "data_gap:binance/BTCUSDT"
+    ]
+
+
 @pytest.mark.parametrize(
     ("taken", "keys"),
     [

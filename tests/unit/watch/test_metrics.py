@@ -17,10 +17,11 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from prometheus_client.parser import text_string_to_metric_families
-from snapshots import connection, snapshot, snapshots, symbol, writer
+from snapshots import connection, snapshot, snapshots, stream, symbol, writer
 
 from crypto_lake.capture.outcome import Reason
-from crypto_lake.capture.snapshot import CollectorSnapshot
+from crypto_lake.capture.snapshot import CollectorSnapshot, HealingSnapshot
+from crypto_lake.completeness.liveness import Liveness
 from crypto_lake.lake import tasks
 from crypto_lake.lake.layout import Layout
 from crypto_lake.watch.alerts import AlertsState, Channel
@@ -38,7 +39,10 @@ BASE_UNITS = ("_seconds", "_bytes")
 OTHER_UNITS = re.compile(
     r"_(milliseconds|microseconds|nanoseconds|ms|us|ns|minutes|hours|days|kilobytes|megabytes|kb|mb|gb|percent)(_|$)"
 )
-BOUNDED_LABELS = {"exchange", "symbol", "stream", "state", "outcome", "collector", "version", "type", "task"}
+BOUNDED_LABELS = {
+    *("exchange", "symbol", "stream", "state", "outcome", "collector", "version", "type", "task"),
+    *("liveness", "verdict", "status"),
+}
 
 
 def samples(
@@ -87,6 +91,68 @@ def test_figures_are_the_snapshots() -> None:
     assert read["crypto_lake_writer_fsync_interval_max_seconds", ()] == 1.25
     assert read["crypto_lake_clock_offset_seconds", ()] == 0.0015
     assert read["crypto_lake_connection_ends_total", (("exchange", "binance"), ("outcome", "reset"))] == 4
+
+
+def test_what_is_thought_of_streams_is_counted_and_of_each_is_told_whether_it_is_dead() -> None:
+    taken = snapshot(
+        streams=[
+            stream("BTCUSDT", "trade", liveness="live"),
+            stream("BTCUSDT", "bookTicker", liveness="stream_silent"),
+            stream("ETHUSDT", "trade", liveness="quiet"),
+            stream("ETHUSDT", "bookTicker", liveness="live"),
+        ],
+        replacements={"stream_silent": 3},
+        liveness_requests=17,
+    )
+    read = samples(taken)
+
+    def of(name: str, liveness: str) -> float:
+        return read[name, (("exchange", "binance"), ("liveness", liveness))]
+
+    counted = {kind: of("crypto_lake_streams", kind) for kind in Liveness}
+    assert {kind: count for kind, count in counted.items() if count} == {
+        "live": 2,
+        "stream_silent": 1,
+        "quiet": 1,
+    }
+    dead = {labels: value for (name, labels), value in read.items() if name == "crypto_lake_stream_dead"}
+    assert [labels for labels, value in dead.items() if value] == [
+        (("exchange", "binance"), ("stream", "bookTicker"), ("symbol", "BTCUSDT"))
+    ]
+    assert len(dead) == 4
+    assert of("crypto_lake_stream_replacements_total", "stream_silent") == 3
+    assert of("crypto_lake_stream_replacements_total", "behind") == 0
+    assert read["crypto_lake_liveness_requests_total", ()] == 17
+
+
+@pytest.mark.parametrize(
+    ("by", "seconds", "told"),
+    [(418, 100.0, {"418": 1, "429": 0}), (429, 9.5, {"418": 0, "429": 1}), (418, 0.0, {"418": 0, "429": 0})],
+)
+def test_what_stops_healing_is_told_by_the_exchanges_answer(
+    by: int, seconds: float, told: dict[str, int]
+) -> None:
+    healing = HealingSnapshot("blocked", 4, blocked_by=by, blocked_seconds=seconds, oldest_gap_seconds=7200.5)
+    read = samples(snapshot(healing=healing))
+    assert {s: read["crypto_lake_rest_blocked", (("status", s),)] for s in ("418", "429")} == told
+    assert read["crypto_lake_healing_gaps_waiting", ()] == 4
+    assert read["crypto_lake_healing_oldest_gap_seconds", ()] == 7200.5
+
+
+def test_what_the_last_check_found_is_told_in_seconds(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    figures = {
+        "bars_verified": 86000,
+        "bars_mismatched": 12,
+        "bars_unexplained": 5,
+        "bars_unverifiable": 388,
+    }
+    tasks.end(layout, tasks.begin(layout, "check", 1), 2, "", figures)
+    read = samples(snapshot(), asyncio.run(Lookout(layout, snapshot).look()))
+    told = {
+        labels[0][1]: value for (name, labels), value in read.items() if name == "crypto_lake_checked_seconds"
+    }
+    assert told == {"verified": 86000, "explained": 7, "unexplained": 5, "unverifiable": 388}
 
 
 def test_what_the_state_says_is_in_the_metrics(tmp_path: Path) -> None:

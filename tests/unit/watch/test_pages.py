@@ -98,6 +98,23 @@ def test_what_can_not_be_looked_at_is_not_known(tmp_path: Path, caplog: pytest.L
     assert caplog.text.count("not yours") == 1
 
 
+def test_what_healing_wrote_since_the_last_look_is_pending_at_once(tmp_path: Path) -> None:
+    """Else a collector that goes would seem to have nothing left in the seconds after it fetched the last gap."""
+    seen = [snapshot(healing=HealingSnapshot("healing", gaps_waiting=1, files=3))]
+
+    async def run() -> None:
+        lookout = Lookout(Layout(tmp_path), lambda: seen[0], BUCKET, lambda _: Pending(0, 0))
+        around = await lookout.look()
+        assert around.pending_bytes(seen[0]) == 0
+        seen[0] = snapshot(healing=HealingSnapshot("idle", gaps_waiting=0, files=4))
+        assert around.pending_bytes(seen[0])
+        assert (await lookout.look()).pending_bytes(seen[0]), "the look is remembered, and tells all the same"
+        lookout.follow(BUCKET)
+        assert (await lookout.look()).pending_bytes(seen[0]) == 0
+
+    asyncio.run(run())
+
+
 def test_an_upload_that_ended_and_a_bucket_that_changed_are_looked_at_at_once(tmp_path: Path) -> None:
     layout, asked = Layout(tmp_path), list[str]()
 

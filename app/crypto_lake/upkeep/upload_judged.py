@@ -1,0 +1,180 @@
+"""Verdicts and reports of finished days into the bucket. They are files that are written anew when their bars, or what is
+known of them, change: then their objects are replaced, each under the generation that was recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from crypto_lake.lake import uploads
+from crypto_lake.lake.checksums import measure
+from crypto_lake.lake.layout import Layout
+from crypto_lake.lake.uploads import UploadRecord
+from crypto_lake.store import (
+    AlreadyThere,
+    Conflict,
+    Created,
+    Declared,
+    Limiter,
+    LocalFileChanged,
+    Store,
+    Stored,
+    StoreError,
+)
+from crypto_lake.upkeep.scan import SymbolDay
+from crypto_lake.upkeep.scan_judged import JudgedFact, is_finished, judged_days, judged_facts
+from crypto_lake.upkeep.upload_report import Refused
+
+_TRIES = 3  # for a file that a check writes anew meanwhile, and for an object that is not the recorded one
+
+
+@dataclass
+class JudgedResult:
+    """Of one symbol's day. `pending`: names of objects that are still to be put. `error`: what ended it, of `error_of`."""
+
+    created: int = 0
+    created_bytes: int = 0
+    found: int = 0
+    pending: list[str] = field(default_factory=list[str])
+    conflicts: list[Refused] = field(default_factory=list[Refused])
+    error: StoreError | OSError | None = None
+    error_of: str = ""
+
+
+def due(
+    layout: Layout, at: SymbolDay, records: Mapping[str, UploadRecord], collector: str, now_ns: int
+) -> list[JudgedFact]:
+    """Files of a day that is finished, and of which the bucket does not have what is here. Raises OSError."""
+    facts = [
+        fact for fact in judged_facts(layout, at) if not fact.is_recorded(records.get(fact.name(collector)))
+    ]
+    if not facts:
+        return []
+    from crypto_lake.completeness import verdict_table
+
+    read = verdict_table.read(layout.verdicts(at.exchange, at.symbol, at.day))
+    return facts if is_finished(at.day, read[1] if read is not None else None, now_ns) else []
+
+
+def planned(layout: Layout, url: str, collector: str, now_ns: int, doubted: frozenset[str]) -> list[str]:
+    """Names of the objects that the next upload puts."""
+    found: list[str] = []
+    for at in judged_days(layout):
+        records = _trusted(uploads.read(layout, at.exchange, at.symbol, at.day, url), doubted)
+        found += [fact.name(collector) for fact in due(layout, at, records, collector, now_ns)]
+    return found
+
+
+def _trusted(records: Mapping[str, UploadRecord], doubted: frozenset[str]) -> dict[str, UploadRecord]:
+    """Without those that a clean-up did not find as they are recorded: these are put again."""
+    return {name: record for name, record in records.items() if name not in doubted}
+
+
+def upload_judged_of(
+    layout: Layout,
+    at: SymbolDay,
+    store: Store,
+    *,
+    collector: str,
+    now_ns: int,
+    doubted: frozenset[str],
+    limiter: Limiter | None,
+    stopped: Callable[[], bool],
+) -> JudgedResult:
+    """Put what is due of a day, one after the other, each recorded before the next."""
+    result = JudgedResult()
+    records = uploads.read(layout, at.exchange, at.symbol, at.day, store.url)
+    try:
+        todo = due(layout, at, _trusted(records, doubted), collector, now_ns)
+        result.pending = [fact.name(collector) for fact in todo]
+        for fact in todo:
+            if stopped():
+                break
+            result.error_of = fact.path
+            record = records.get(fact.name(collector))
+            if record is not None and record.name not in doubted and _is_same(layout, fact, record):
+                result.pending.remove(record.name)
+                continue
+            _put(layout, fact, record, store, collector, now_ns, limiter, result)
+    except (StoreError, OSError) as error:
+        result.error = error
+    return result
+
+
+def _is_same(layout: Layout, fact: JudgedFact, record: UploadRecord) -> bool:
+    """Whether its bytes are those that are there, as after a volume was copied; that is then recorded."""
+    if fact.bytes != record.bytes or measure(layout.root / fact.path).sha256 != record.sha256:
+        return False
+    same = msgspec.structs.replace(record, modified_ns=fact.modified_ns)
+    uploads.append(layout, fact.of.exchange, fact.of.symbol, fact.of.day, [same])
+    return True
+
+
+def _put(
+    layout: Layout,
+    fact: JudgedFact,
+    record: UploadRecord | None,
+    store: Store,
+    collector: str,
+    now_ns: int,
+    limiter: Limiter | None,
+    result: JudgedResult,
+) -> None:
+    path, name = layout.root / fact.path, fact.name(collector)
+    generation = record.generation if record is not None else None
+    metadata = {"kind": fact.kind, "collector": collector}
+    told: tuple[str, ...] = ()
+    for _ in range(_TRIES):
+        try:
+            modified_ns = path.stat().st_mtime_ns  # before it is read: what comes later is another file
+            sums = measure(path)
+        except FileNotFoundError:  # a clean-up runs beside
+            result.pending.remove(name)
+            return
+        declared = Declared(sums.bytes, sums.crc32c, sums.md5, sums.sha256)
+        try:
+            outcome = store.put(path, name, declared, replaces=generation, metadata=metadata, limiter=limiter)
+        except LocalFileChanged:
+            continue
+        match outcome:
+            case Created(stored):
+                result.created += 1
+                result.created_bytes += stored.bytes
+            case AlreadyThere(stored):
+                result.found += 1
+            case Conflict(stored, told):
+                if stored is not None and not _is_ours(stored, collector):
+                    break
+                generation = stored.generation if stored is not None else None
+                continue
+        made = _record(store.url, name, fact.path, stored, sums.sha256, now_ns, modified_ns)
+        uploads.append(layout, fact.of.exchange, fact.of.symbol, fact.of.day, [made])
+        result.pending.remove(name)
+        return
+    if told:
+        problem = f"another object is under its name ({'; '.join(told)}); it was left as it is"
+        result.conflicts.append(Refused(fact.path, name, problem))
+
+
+def _is_ours(stored: Stored, collector: str) -> bool:
+    """Whether this volume put it, though its record was lost: nobody else bears the collector's name."""
+    return stored.metadata.get("collector") == collector
+
+
+def _record(
+    url: str, name: str, path: str, stored: Stored, sha256: str, now_ns: int, modified_ns: int
+) -> UploadRecord:
+    return UploadRecord(
+        url=url,
+        name=name,
+        generation=stored.generation,
+        bytes=stored.bytes,
+        crc32c=stored.crc32c,
+        sha256=sha256,
+        uploaded_ns=now_ns,
+        path=path,
+        modified_ns=modified_ns,
+    )
