@@ -58,6 +58,19 @@ def quote(symbol: str, u: int, received_ns: int) -> bytes:
     return envelope.encode(received_ns, "c-1", message.encode())
 
 
+def kline(symbol: str, received_ns: int) -> bytes:
+    """A closed one-second kline, of the second before."""
+    open_ms = received_ns // 10**9 * 1000 - 1000
+    price = "61837.00000000"
+    message = (
+        f'{{"stream":"{symbol.lower()}@kline_1s","data":{{"e":"kline","E":{open_ms + 1005},"s":"{symbol}","k":{{'
+        f'"t":{open_ms},"T":{open_ms + 999},"s":"{symbol}","i":"1s","f":-1,"L":-1,"o":"{price}","c":"{price}",'
+        f'"h":"{price}","l":"{price}","v":"0.00000000","n":0,"x":true,"q":"0.00000000","V":"0.00000000",'
+        f'"Q":"0.00000000","B":"0"}}}}}}'
+    )
+    return envelope.encode(received_ns, "c-1", message.encode())
+
+
 def market(
     symbol: str, hour: Hour, first_id: int, trades: int, *, start: float = 0.0, end: float = 1.0
 ) -> list[bytes]:

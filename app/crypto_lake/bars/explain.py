@@ -43,7 +43,9 @@ class _Read:
 def explain(layout: Layout, exchange: str, symbol: str, second: int) -> Explanation:
     """Of one bar, by its Unix second. Raises OSError where a file can't be read."""
     name = EXCHANGES[exchange].stream_name
-    template = Template(symbol, name(symbol, Stream.TRADE), name(symbol, Stream.BOOK_TICKER))
+    template = Template(
+        symbol, *(name(symbol, kind) for kind in (Stream.TRADE, Stream.BOOK_TICKER, Stream.KLINE))
+    )
     day = Hour.of_ns(second * NS_PER_SECOND).day
     path = layout.bars(exchange, symbol, day)
     bar = _bar(layout, exchange, symbol, day, second)

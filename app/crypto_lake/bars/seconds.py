@@ -33,6 +33,7 @@ TRADE_SECONDS: Final = pl.Schema(
         "aggregated": pl.Boolean(),
     }
 )
+MOST_NAMED: Final = 100  # ids of trades whose copies differ; more are counted
 QUOTE_SECONDS: Final = pl.Schema(
     {
         "second": pl.Int64(),
@@ -76,6 +77,7 @@ class TradeHour(msgspec.Struct, frozen=True):
     trades: int
     duplicates: int
     conflicts: int  # ids of which two copies differ
+    conflicting: tuple[int, ...] = ()  # the first of them, MOST_NAMED at most
 
 
 def trade_hour(trades: pl.DataFrame) -> TradeHour:
@@ -92,7 +94,7 @@ def trade_hour(trades: pl.DataFrame) -> TradeHour:
         trades = _disaggregated(trades)
     # Already in order, each id once: the common case, and no copy of the columns.
     if trades["id"].is_sorted() and trades["id"].n_unique() == total:
-        once, conflicts = trades, 0
+        once, conflicts, conflicting = trades, 0, ()
     else:
         ordered = trades.sort("id", "source", "time_us", "price", "size", "buyer_is_maker")
         again = pl.col("id") == pl.col("id").shift(1)
@@ -102,7 +104,8 @@ def trade_hour(trades: pl.DataFrame) -> TradeHour:
             & (pl.col("size") == pl.col("size").shift(1))
             & (pl.col("buyer_is_maker") == pl.col("buyer_is_maker").shift(1))
         )
-        conflicts = ordered.filter(differs)["id"].n_unique()
+        different = ordered.filter(differs)["id"].unique().sort()
+        conflicts, conflicting = different.len(), tuple(different.head(MOST_NAMED).to_list())
         once = ordered.filter(~again.fill_null(False))
         del ordered
     step = once.select(
@@ -157,6 +160,7 @@ def trade_hour(trades: pl.DataFrame) -> TradeHour:
         once.height,
         total - once.height,
         conflicts,
+        conflicting,
     )
 
 

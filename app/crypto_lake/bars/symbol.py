@@ -194,7 +194,12 @@ class SymbolBars:
         rows = pl.concat(frames) if frames else pl.DataFrame(schema=BAR_SCHEMA)
         digests = {hour: self._records[hour].digest for hour in hours if self._records[hour].rows}
         before = self._manifests.get(day)
-        same = before is not None and self._bars_stand(before) and digests == _digests(before)
+        # The file may hold more than the hours that its manifest tells of: a day that was taken over in part.
+        same = (
+            before is not None
+            and self._bars_stand(before)
+            and (rows.height, digests) == (before.rows, _digests(before))
+        )
         if rows.height and not (same and not self.rebuild):
             table.write(path, rows, digests)
         self._enter_day(day, hours, rows, now_ns)
@@ -232,6 +237,7 @@ class SymbolBars:
                 kept[hour] = rows
             else:
                 del self._records[hour]
+                self._cores.pop(hour, None)  # so that it is entered again
         if manifest is not None and manifest.rows and not whole:
             self._manifests.pop(day)  # so that the file is written anew
         return kept
@@ -266,6 +272,7 @@ class SymbolBars:
             inputs=tuple(name for name, _ in core.files),
             duplicates=core.trades.duplicates,
             conflicts=core.trades.conflicts,
+            conflicting=core.trades.conflicting,
         )
 
     def _finish(self, hour: int, core: Core, around: pure.Around) -> pl.DataFrame:

@@ -19,6 +19,7 @@ from crypto_lake.cli.common import (
     load_settings,
     output_option,
 )
+from crypto_lake.cli.outcome import leave, outcome_option
 from crypto_lake.cli.progress import counted, size
 from crypto_lake.cli.selection import check_selection, clock_of, day_option, symbol_option
 from crypto_lake.cli.upload import stopping
@@ -47,12 +48,7 @@ _ORDER = ("completed", "published", "planned", "noted", "waits", "raced", "faile
     type=click.Path(path_type=Path, file_okay=False),
     help="Where a day is put together; room for its raw.  [default: state/publishing, else a temporary folder]",
 )
-@click.option(
-    "--outcome",
-    type=click.Path(path_type=Path, dir_okay=False),
-    envvar="TASK_OUTCOME",
-    help="Write what became of it into this file, too, as a line of JSON: a container's /dev/termination-log.",
-)
+@outcome_option
 @config_options
 @output_option
 def command(
@@ -71,7 +67,7 @@ def command(
     It needs no data directory; where there is one, raw that is there is not fetched. A day is final when it is over,
     all its raw is in the bucket and every missing trade has an outcome, and 48 hours after its end at the latest.
     What comes later makes a new version. A file in the bucket that this program did not write is never overwritten
-    (exit code 3). Any number of these may run, and be interrupted anywhere.
+    (exit code 3, as where two copies of a trade differ). Any number of these may run, and be interrupted anywhere.
     """
     import msgspec
 
@@ -143,18 +139,19 @@ def _publish(
 
 
 def _leave(path: Path, report: PublishReport) -> None:
-    from crypto_lake.model.task_outcome import TaskOutcome, encode
+    from crypto_lake.model.task_outcome import TaskOutcome
 
     problem = report.problem
     if report.stopped and not problem:  # it neither failed nor came to an end: the next run goes on
         return
     left = TaskOutcome(
-        task="publish", ok=not problem, problem=problem, last_published_day=report.last_published_day
+        task="publish",
+        ok=not problem,
+        problem=problem,
+        last_published_day=report.last_published_day,
+        copies=report.copies,
     )
-    try:
-        path.write_bytes(encode(left))
-    except OSError as error:  # what was published is published
-        complain(f"--outcome {path}: {error.strerror}")
+    leave(path, left)
 
 
 class _Shown:
@@ -204,7 +201,7 @@ def _exit_code(report: PublishReport) -> int:
         return exit_code_of(report.error_is_transient)
     if report.of("failed"):
         return ExitCode.FAILURE
-    if report.of("alert"):
+    if report.of("alert") or report.differing:
         return ExitCode.GAPS
     return ExitCode.INTERRUPTED if report.stopped else ExitCode.OK
 
@@ -224,6 +221,7 @@ def _line(day: DayOutcome) -> str:
     made = ""
     if day.outcome in ("published", "completed", "noted"):
         notes = [f"{day.missing_ids:,} ids missing"] if day.missing_ids else []
+        notes += [day.differ] if day.differ else []
         notes += [f"{counted(day.carried_hours, 'hour')} carried over"] if day.carried_hours else []
         made = (
             f"version {day.version}, {day.rows:,} bars of {day.trades:,} trades, "

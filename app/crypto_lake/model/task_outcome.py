@@ -10,19 +10,22 @@ from typing import Final
 
 import msgspec
 
+from crypto_lake.model.copies import PublishedCopies
+
 SCHEMA: Final = 1
 # Kubernetes keeps 4096 bytes of a termination message; a letter may take four of them, and six in JSON.
 LONGEST_PROBLEM: Final = 500
 
 
 class TaskOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """problem: for a person, empty where all went well. last_published_day: of `publish`, see its report."""
+    """problem: for a person, empty where all went well. last_published_day, copies: of `publish`, see its report."""
 
     schema: int = SCHEMA
     task: str
     ok: bool
     problem: str = ""
     last_published_day: str | None = None
+    copies: PublishedCopies | None = None
 
 
 _decode = msgspec.json.Decoder(TaskOutcome).decode

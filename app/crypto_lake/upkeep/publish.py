@@ -23,6 +23,7 @@ from crypto_lake.lake import locks, tasks
 from crypto_lake.lake.control import CONTROL
 from crypto_lake.lake.layout import Layout
 from crypto_lake.model.clock import Clock, SystemClock
+from crypto_lake.model.copies import Copies, PublishedCopies, summed
 from crypto_lake.store import (
     Corrupted,
     LocalFileChanged,
@@ -127,6 +128,9 @@ class _Run:
     bytes_read: int = 0
     error: StoreError | None = None
     _standing: set[str] = field(default_factory=set[str])  # days that a symbol has, published
+    _copies: dict[str, list[Copies]] = field(
+        default_factory=dict[str, list[Copies]]
+    )  # of these days' symbols
     _first_open: str = ""  # the oldest day that a symbol has and that is not published
     _days: int = 0
     _done: int = 0
@@ -138,6 +142,7 @@ class _Run:
         except StoreError as error:
             self.error = error
             _log.error("publishing ended early: %s", error)
+        last_day = self._last_published_day()
         return PublishReport(
             url=self.store.url,
             dry_run=self.dry_run,
@@ -145,7 +150,8 @@ class _Run:
             up_to_date=self.up_to_date,
             bytes_read=self.bytes_read,
             days=self.outcomes,
-            last_published_day=self._last_published_day(),
+            last_published_day=last_day,
+            copies=self._copies_of(last_day),
             error=str(self.error) if self.error else "",
             error_is_transient=self.error.transient if self.error else False,
             stopped=self.stop.is_set() and self._done < self._days,
@@ -176,9 +182,12 @@ class _Run:
             self._at = f"{symbol} {day}"
             self._tell(0, 0)
             state = states[exchange, symbol]
-            self._one_day(DayWork(situation, state, day))
+            work = DayWork(situation, state, day)
+            self._one_day(work)
             if state.last_day == day:
                 self._standing.add(day)
+                if work.copies is not None:
+                    self._copies.setdefault(day, []).append(work.copies)
             else:
                 self._first_open = self._first_open or day  # they come in the order of days
             self._done += 1
@@ -189,6 +198,10 @@ class _Run:
         return max(
             (day for day in self._standing if not self._first_open or day < self._first_open), default=""
         )
+
+    def _copies_of(self, day: str | None) -> PublishedCopies | None:
+        found = self._copies.get(day) if day else None
+        return summed(day, found) if day and found else None
 
     def _one_day(self, work: DayWork) -> None:
         chosen = self.selection.days is None or work.day in self.selection.days

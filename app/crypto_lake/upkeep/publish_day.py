@@ -14,6 +14,7 @@ from crypto_lake.lake import uploads
 from crypto_lake.lake.layout import Layout
 from crypto_lake.lake.uploads import UploadRecord
 from crypto_lake.model.clock import Hour
+from crypto_lake.model.copies import Copies
 from crypto_lake.store import Conflict, Declared, PutResult, Store, Stored, measure
 from crypto_lake.upkeep import publish_plan as plan
 from crypto_lake.upkeep import publish_version as versions
@@ -30,7 +31,7 @@ from crypto_lake.upkeep.publish_manifest import (
     from_metadata,
     to_metadata,
 )
-from crypto_lake.upkeep.publish_report import DayOutcome, Outcome
+from crypto_lake.upkeep.publish_report import DayOutcome, Outcome, outcome_of
 from crypto_lake.upkeep.publish_stage import Made, Stage
 
 
@@ -88,13 +89,16 @@ class SymbolState:
 
 @dataclass
 class DayWork:
-    """`outcomes`: what came of it, none where it stood as it should."""
+    """`outcomes`: what came of it, none where it stood as it should. `copies`: how far those of the day agree that stands,
+    None where nothing is told of it.
+    """
 
     at: Situation
     symbol: SymbolState
     day: str
     outcomes: list[DayOutcome] = field(default_factory=list[DayOutcome])
     fetched_bytes: int = 0
+    copies: Copies | None = None
     _published: PublishedManifest | None = None
     _generation: int = 0  # of the manifest, 0 where there is none
     _orphan: str = ""  # what is wrong with a file that has no manifest, if it is not what we make
@@ -116,6 +120,7 @@ class DayWork:
         if chosen and not self._is_as_labelled(label):
             return False
         self.symbol.passed(self.day, label.after, None)
+        self.copies = label.copies
         if chosen and self.file is not None:
             self._record(self.file)
         return True
@@ -186,6 +191,7 @@ class DayWork:
         assert self._published is not None
         after = self._published.after
         self.symbol.passed(self.day, after.digest, after)
+        self.copies = self._published.copies
 
     def _recognise(self) -> None:
         self.file = self.at.store.stat(self.bars.name) if self.file or self._published else None
@@ -334,23 +340,7 @@ class DayWork:
         self.outcomes.append(self.told(outcome, text))
 
     def told(self, outcome: Outcome, text: str) -> DayOutcome:
-        at = self._published
-        known = at is not None and at.version > 0
-        return DayOutcome(
-            exchange=self.listing.exchange,
-            symbol=self.listing.symbol,
-            day=self.day,
-            outcome=outcome,
-            text=text,
-            version=at.version if at is not None else 0,
-            rows=at.rows if at is not None else 0,
-            trades=at.trades if at is not None else 0,
-            collectors=len(at.collectors) if at is not None and known else 0,
-            objects=len(at.inputs) if at is not None else 0,
-            missing_ids=at.missing_ids if at is not None else 0,
-            carried_hours=len(at.carried_hours) if at is not None else 0,
-            bytes_read=self.fetched_bytes,
-        )
+        return outcome_of(self.bars, outcome, text, self._published, self.fetched_bytes)
 
     def _record(self, stored: Stored) -> None:
         """Tell whoever cleans up that the day, which is here too, is in the bucket."""

@@ -18,6 +18,7 @@ import msgspec
 
 from crypto_lake.lake.manifests import BarsHour, BarsManifest
 from crypto_lake.lake.vouched import vouched
+from crypto_lake.model.copies import Copies
 
 PUBLISHED_SCHEMA: Final = 1
 _MOST_LISTED: Final = 1000  # runs of ids of one collector that are written out; more are counted
@@ -52,6 +53,13 @@ class CollectorIds(msgspec.Struct, frozen=True):
     only_here: int
     missing_ids: int
     missing: Ids
+
+
+class Differing(msgspec.Struct, frozen=True):
+    """A trade of which two copies do not say the same, and who has a copy."""
+
+    id: int
+    collectors: tuple[str, ...]
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -93,6 +101,8 @@ class PublishedManifest(BarsManifest, frozen=True, kw_only=True):
     `control`: control records that it was made by as well, since no trade after the day was known.
     `carried_hours`: Unix hours whose rows were taken over from the version before, for some of their raw is gone.
     `coming`: versions whose file was about to be put; see the module's description.
+    `copies`: how far the collectors' copies agree; None in manifests of a version that did not look. `differing`: trades
+    of which two copies differ, a hundred at most.
     """
 
     inputs: tuple[PublishedInput, ...]  # pyright: ignore[reportIncompatibleVariableOverride]  # the same fields, and more
@@ -109,6 +119,8 @@ class PublishedManifest(BarsManifest, frozen=True, kw_only=True):
     control: tuple[str, ...] = ()
     carried_hours: tuple[int, ...] = ()
     coming: tuple[PublishedManifest, ...] = ()
+    copies: Copies | None = None
+    differing: tuple[Differing, ...] = ()
 
     @property
     def after(self) -> Standing:
@@ -122,6 +134,7 @@ class PublishedManifest(BarsManifest, frozen=True, kw_only=True):
 
 
 _decode = msgspec.json.Decoder(PublishedManifest).decode
+_decode_copies = msgspec.json.Decoder(Copies).decode
 
 
 def encode(manifest: PublishedManifest) -> bytes:
@@ -150,7 +163,7 @@ def listed(runs: Iterable[tuple[int, int]]) -> Ids:
 class Label(msgspec.Struct, frozen=True):
     """`names`: digest of the names that the day goes by, see `digest_of_names`. `before`, `after`: of what stands.
 
-    `generation`: of the file. `open`: a version is coming: look at the manifest itself.
+    `generation`: of the file. `open`: a version is coming: look at the manifest itself. `copies`: None where it is not told.
     """
 
     version: int
@@ -159,6 +172,7 @@ class Label(msgspec.Struct, frozen=True):
     before: str
     after: str
     open: bool
+    copies: Copies | None = None
 
 
 def digest_of_names(names: Iterable[str]) -> str:
@@ -166,7 +180,8 @@ def digest_of_names(names: Iterable[str]) -> str:
 
 
 def to_metadata(manifest: PublishedManifest, names: str) -> dict[str, str]:
-    return {
+    copies = {"copies": msgspec.json.encode(manifest.copies).decode()} if manifest.copies is not None else {}
+    return copies | {
         "kind": "bars",
         "schema": str(PUBLISHED_SCHEMA),
         "version": str(manifest.version),
@@ -188,6 +203,14 @@ def from_metadata(metadata: Mapping[str, str]) -> Label | None:
             metadata["stands-before"],
             metadata["stands-after"],
             metadata["open"] != "0",
+            _copies(metadata),
         )
     except (KeyError, ValueError):
+        return None
+
+
+def _copies(metadata: Mapping[str, str]) -> Copies | None:
+    try:
+        return _decode_copies(metadata["copies"])
+    except (KeyError, msgspec.MsgspecError):
         return None

@@ -7,6 +7,11 @@ from typing import Final, Literal
 
 import msgspec
 
+from crypto_lake.model.copies import PublishedCopies
+from crypto_lake.upkeep import publish_copies
+from crypto_lake.upkeep.names import BarsObject
+from crypto_lake.upkeep.publish_manifest import PublishedManifest
+
 Outcome = Literal[
     "published",  # a first or a new version
     "noted",  # the manifest alone: inputs grew or went, and the content is the same
@@ -23,7 +28,8 @@ REPORT_SCHEMA: Final = 1
 class DayOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """A symbol's day that was looked at. `text`: why it was made, what it waits for, or what is wrong.
 
-    `version`: that stands now; 0: none. `missing_ids`: trades that no collector has.
+    `version`: that stands now; 0: none. `missing_ids`: trades that no collector has. `differing`: trades of which two
+    copies do not say the same; `differ` names the first.
     """
 
     exchange: str
@@ -37,6 +43,8 @@ class DayOutcome(msgspec.Struct, frozen=True, kw_only=True):
     collectors: int = 0
     objects: int = 0
     missing_ids: int = 0
+    differing: int = 0
+    differ: str = ""
     carried_hours: int = 0
     bytes_read: int = 0
 
@@ -45,11 +53,41 @@ class DayOutcome(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.exchange} {self.symbol} {self.day}"
 
 
+def outcome_of(
+    bars: BarsObject, outcome: Outcome, text: str, manifest: PublishedManifest | None, bytes_read: int
+) -> DayOutcome:
+    """`manifest`: of the day as it stands now; None where there is none."""
+    told = DayOutcome(
+        exchange=bars.exchange,
+        symbol=bars.symbol,
+        day=bars.day,
+        outcome=outcome,
+        text=text,
+        bytes_read=bytes_read,
+    )
+    if manifest is None:
+        return told
+    copies = manifest.copies
+    return msgspec.structs.replace(
+        told,
+        version=manifest.version,
+        rows=manifest.rows,
+        trades=manifest.trades,
+        collectors=len(manifest.collectors) if manifest.version else 0,
+        objects=len(manifest.inputs),
+        missing_ids=manifest.missing_ids,
+        differing=copies.differing if copies is not None else 0,
+        differ=publish_copies.told(manifest.differing, copies),
+        carried_hours=len(manifest.carried_hours),
+    )
+
+
 class PublishReport(msgspec.Struct, frozen=True, kw_only=True):
     """`up_to_date`: days that stand as they should. error: what ended the run before its end.
 
     `last_published_day`: up to it every symbol's days stand; empty: there is no such day; None: it is not known, as of a
-    run that looked at some symbols only or ended early.
+    run that looked at some symbols only or ended early. `copies`: how far the copies of that day's trades agree; None where
+    there is no such day, or nothing is told of it.
     """
 
     schema: int = REPORT_SCHEMA
@@ -60,6 +98,7 @@ class PublishReport(msgspec.Struct, frozen=True, kw_only=True):
     bytes_read: int
     days: list[DayOutcome]
     last_published_day: str | None = None
+    copies: PublishedCopies | None = None
     error: str = ""
     error_is_transient: bool = False
     stopped: bool = False
@@ -70,6 +109,11 @@ class PublishReport(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def counts(self) -> dict[str, int]:
         return dict(sorted(Counter(day.outcome for day in self.days).items()))
+
+    @property
+    def differing(self) -> list[DayOutcome]:
+        """Days that this run made of copies that differ."""
+        return [day for day in self.of("published", "completed", "noted") if day.differing]
 
     @property
     def problem(self) -> str:
@@ -90,5 +134,6 @@ class PublishReport(msgspec.Struct, frozen=True, kw_only=True):
             "bytes_read": self.bytes_read,
             **{f"days_{name}": number for name, number in self.counts.items()},
             "last_published_day": self.last_published_day,
+            "trades_differing": sum(day.differing for day in self.differing),
             "oldest_waiting": min((day.day for day in waiting), default=None),
         }

@@ -10,6 +10,7 @@ import msgspec
 from crypto_lake.lake.manifests import BarsHour
 from crypto_lake.model.clock import Hour
 from crypto_lake.model.intervals import Interval, IntervalSet
+from crypto_lake.upkeep.publish_copies import copies_of, differing_of
 from crypto_lake.upkeep.publish_facts import DayFacts
 from crypto_lake.upkeep.publish_ids import by_collector, missing_of, runs, without
 from crypto_lake.upkeep.publish_manifest import PublishedInput, PublishedManifest, Standing
@@ -29,6 +30,13 @@ def new_version(facts: DayFacts, job: Make, made: Made, now_ns: int) -> Publishe
     missing = missing_of(job.inputs, facts.day, before)
     if job.gone and facts.published is not None:
         missing = without(missing, _known_to(facts.published))
+    span = Interval(first, last) if first is not None and last is not None else None
+    # What is gone from the bucket was somebody's copy too: what was told when it was there is told on.
+    copies = (
+        facts.published.copies
+        if job.gone and facts.published is not None
+        else copies_of(job.inputs, span, manifest.hours, missing.count())
+    )
     inputs = [PublishedInput(f.name, f.bytes, f.sha256, f.generation) for f in job.inputs]
     inputs += [msgspec.structs.replace(one, gone=True) for one in job.gone]
     return PublishedManifest(
@@ -54,14 +62,14 @@ def new_version(facts: DayFacts, job: Make, made: Made, now_ns: int) -> Publishe
         published_ns=now_ns,
         final_because=job.final_because,
         before=facts.before,
-        collectors=by_collector(
-            job.inputs, Interval(first, last) if first is not None and last is not None else None
-        ),
+        collectors=by_collector(job.inputs, span),
         missing_ids=missing.count(),
         missing=runs(missing),
         unreadable=made.unreadable,
         control=made.control,
         carried_hours=tuple(sorted(job.carried)),
+        copies=copies,
+        differing=differing_of(job.inputs, manifest.hours),
     )
 
 
@@ -144,6 +152,8 @@ def nothing_yet(version: PublishedManifest) -> PublishedManifest:
         control=(),
         carried_hours=(),
         coming=(),
+        copies=None,
+        differing=(),
     )
 
 

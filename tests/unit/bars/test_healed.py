@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from crypto_lake.bars.lines import parse
 from crypto_lake.bars.seconds import TradeHour, trade_hour
-from crypto_lake.bars.template import Template
+from crypto_lake.bars.template import Template, streams_of
 from crypto_lake.bars.transform import transform
 from crypto_lake.lake import envelope
 from crypto_lake.lake.frames import FrameCompressor
@@ -37,7 +37,7 @@ def _load(name: str):
 
 lake = _load("lake")
 START_US = 1_723_161_600 * 10**6
-TEMPLATE = Template("BTCUSDT", "btcusdt@trade", "btcusdt@bookTicker")
+TEMPLATE = Template("BTCUSDT", *streams_of("BTCUSDT"))
 SUMS = ("volume_quote", "taker_buy_quote")
 
 
