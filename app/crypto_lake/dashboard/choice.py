@@ -14,6 +14,7 @@ from crypto_lake.access.errors import InvalidArgumentError
 from crypto_lake.access.times import Span, as_seconds, as_span, interval_name, whole_intervals
 
 RANGES: Final = ("15m", "1h", "6h", "1d", "7d", "30d", "90d", "365d")
+LONGEST_FIRST_RANGE: Final = "6h"
 INTERVALS: Final = ("1s", "5s", "15s", "1m", "5m", "15m", "1h", "4h", "1d")
 AUTO: Final = "auto"
 """In place of an interval: by the range."""
@@ -55,6 +56,17 @@ class Window:
     @property
     def seconds(self) -> int:
         return round((self.end - self.start).total_seconds())
+
+
+def first_range(known_seconds: float | None) -> str:
+    """What a visitor sees first: six hours, or of a lake that is younger than that the shortest range that holds all.
+
+    known_seconds: from the first bar until now; None where there is none, or it is long ago.
+    """
+    if known_seconds is None:
+        return LONGEST_FIRST_RANGE
+    fitting = [name for name in RANGES if as_seconds(name) >= known_seconds]
+    return min([*fitting, LONGEST_FIRST_RANGE], key=as_seconds)
 
 
 def choose(range_seconds: float, asked: str = AUTO) -> Choice:

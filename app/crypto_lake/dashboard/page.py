@@ -20,7 +20,6 @@ from crypto_lake.dashboard.series import Series
 from crypto_lake.dashboard.serve import Settings
 from crypto_lake.dashboard.words import figures_of, known_words, numbers_of
 
-FIRST_RANGE: Final = "6h"
 _STYLE: Final = """<style>
 .block-container {padding: 1.2rem 1rem 2rem; max-width: 1500px}
 [data-testid="stMetricValue"] {font-size: 1.1rem}
@@ -53,13 +52,21 @@ def show(settings: Settings) -> None:
         st.info(
             f"{settings.where} has no bars yet; `crypto-lake transform` makes them of what was collected."
         )
-    asked, refresh = _controls(symbols)
+    asked, refresh = _controls(symbols, _first_range(lake, symbols))
     every = None if refresh == choice.REFRESHES[0] else as_seconds(refresh)
     if asked is not None:
         st.fragment(_picture, run_every=every)(settings, lake, asked)
 
 
-def _controls(symbols: Sequence[str]) -> tuple[Asked | None, str]:
+def _first_range(lake: Lake, symbols: Sequence[str]) -> str:
+    """Once for a visit: a control keeps what it began with, while the lake grows."""
+    if "first_range" not in st.session_state:
+        known = reading.known_seconds(lake, symbols[0], datetime.now(UTC)) if symbols else None
+        st.session_state["first_range"] = choice.first_range(known)
+    return str(st.session_state["first_range"])
+
+
+def _controls(symbols: Sequence[str], first_range: str) -> tuple[Asked | None, str]:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.multiselect(
             "Symbols",
@@ -73,7 +80,7 @@ def _controls(symbols: Sequence[str]) -> tuple[Asked | None, str]:
         range_name = st.selectbox(
             "Range",
             [*choice.RANGES, OWN_RANGE],
-            index=choice.RANGES.index(FIRST_RANGE),
+            index=choice.RANGES.index(first_range),
             key="range",
             bind="query-params",
             width=110,

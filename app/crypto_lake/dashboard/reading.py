@@ -46,6 +46,16 @@ def known_until(lake: Lake, symbols: Sequence[str]) -> dict[str, datetime | None
     return {symbol: _known_until(lake, symbol) for symbol in symbols}
 
 
+def known_seconds(lake: Lake, symbol: str, now: datetime) -> float | None:
+    """From its first bar until now; None where its bars begin before the day of its last one."""
+    days = lake.days(symbol)
+    if len(days) != 1:
+        return None
+    start = datetime.fromisoformat(f"{days[0]}T00:00:00+00:00")
+    first = lake.coverage(symbol, start, start + timedelta(days=1))["first_second"].min()
+    return (now - first).total_seconds() if isinstance(first, datetime) else None
+
+
 def _known_until(lake: Lake, symbol: str) -> datetime | None:
     days = lake.days(symbol)
     if not days:

@@ -11,7 +11,7 @@ from typing import Final
 
 from crypto_lake.access.errors import LakeError
 from crypto_lake.access.times import as_seconds
-from crypto_lake.dashboard import choice, page, reading
+from crypto_lake.dashboard import choice, reading
 from crypto_lake.dashboard.figure import figure_of
 from crypto_lake.dashboard.serve import Settings
 
@@ -39,8 +39,9 @@ def _read(settings: Settings) -> None:
         until = reading.known_until(lake, symbols)
         ends = [at for at in until.values() if at is not None]
         if ends:
-            length = as_seconds(page.FIRST_RANGE)
+            now = datetime.now(UTC)
+            length = as_seconds(choice.first_range(reading.known_seconds(lake, symbols[0], now)))
             seconds = choice.choose(length).seconds
-            window = choice.latest_window(length, seconds, max(ends), datetime.now(UTC))
+            window = choice.latest_window(length, seconds, max(ends), now)
             for series in reading.read(lake, symbols, window, seconds, until).series:
                 figure_of(series)

@@ -17,6 +17,7 @@ from crypto_lake.dashboard.choice import (
     RANGES,
     age_words,
     choose,
+    first_range,
     freshness,
     latest_window,
     own_range,
@@ -35,6 +36,12 @@ def test_a_range_of_any_length_gives_no_more_bars_than_a_picture_holds(length: i
         assert length / found.seconds <= MOST_BARS
         assert bool(found.told) == (found.seconds != as_seconds(asked))
         assert found.seconds >= as_seconds(asked)
+
+
+def test_a_young_lake_is_shown_in_a_range_that_it_fills() -> None:
+    hour = 3600
+    asked = (20, 900, 901, hour, hour + 1, 6 * hour, 5 * 86400, -5, None)
+    assert [first_range(known) for known in asked] == ["15m"] * 2 + ["1h"] * 2 + ["6h"] * 3 + ["15m", "6h"]
 
 
 def test_the_interval_is_the_finest_that_fits() -> None:
