@@ -13,7 +13,7 @@ from typing import Final, Literal
 from crypto_lake.access.errors import InvalidArgumentError
 from crypto_lake.access.times import Span, as_seconds, as_span, interval_name, whole_intervals
 
-RANGES: Final = ("15m", "1h", "6h", "1d", "7d", "30d", "90d", "365d")
+RANGES: Final = ("5m", "15m", "1h", "6h", "1d", "7d", "30d", "90d", "365d")
 LONGEST_FIRST_RANGE: Final = "6h"
 INTERVALS: Final = ("1s", "5s", "15s", "1m", "5m", "15m", "1h", "4h", "1d")
 AUTO: Final = "auto"

@@ -40,13 +40,15 @@ def test_a_range_of_any_length_gives_no_more_bars_than_a_picture_holds(length: i
 
 def test_a_young_lake_is_shown_in_a_range_that_it_fills() -> None:
     hour = 3600
-    asked = (20, 900, 901, hour, hour + 1, 6 * hour, 5 * 86400, -5, None)
-    assert [first_range(known) for known in asked] == ["15m"] * 2 + ["1h"] * 2 + ["6h"] * 3 + ["15m", "6h"]
+    asked = (-5, 20, 300, 301, 900, 901, hour, hour + 1, 6 * hour, 5 * 86400, None)
+    fitting = ["5m"] * 3 + ["15m"] * 2 + ["1h"] * 2 + ["6h"] * 4
+    assert [first_range(known) for known in asked] == fitting
 
 
 def test_the_interval_is_the_finest_that_fits() -> None:
     found = {name: choose(as_seconds(name)).name for name in RANGES}
     assert found == {
+        "5m": "1s",
         "15m": "5s",
         "1h": "15s",
         "6h": "1m",
