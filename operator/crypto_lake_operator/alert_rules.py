@@ -11,9 +11,11 @@ from typing import Any, Final, NamedTuple
 from crypto_lake_operator import cron
 
 RUNBOOK: Final = "docs/runbook.md"
-# Tasks of a volume, as a collector reports them. `publish` has no volume: the operator tells of it.
-VOLUME_TASKS: Final = "transform|compact|upload|cleanup|check"
+# Tasks of every volume, as a collector reports them; `check` is one where it is wanted. `publish` has no volume: the
+# operator tells of it.
+VOLUME_TASKS: Final = "transform|compact|upload|cleanup"
 LEAST_LATE_SECONDS: Final = {"transform": 900, "upload": 3 * 3600, "cleanup": 3 * 3600, "check": 3 * 3600}
+LONGEST_RUN_MINUTES: Final = 60  # that a task is given to end once its time has come
 
 
 class Alert(NamedTuple):
@@ -38,6 +40,9 @@ class LakeFacts(NamedTuple):
 def of_lake(facts: LakeFacts) -> list[Alert]:
     """What loses data, or will. An alert is told by pod, so that one says which volume it is about."""
     late = [_late(task, schedule) for task, schedule in facts.schedules.items() if task in LEAST_LATE_SECONDS]
+    checks = "check" in facts.schedules
+    # What the last check left stays on the volume: of a lake that checks no more it would be told for good.
+    tasks = f"{VOLUME_TASKS}|check" if checks else VOLUME_TASKS
     return [
         Alert(
             "CryptoLakeCollectorDown",
@@ -90,15 +95,7 @@ def of_lake(facts: LakeFacts) -> list[Alert]:
             "The ledger names each gap by its trade ids and cause. Gaps that come again and again: look at reconnects and "
             "at restarts of the pod; two replicas see what one misses.",
         ),
-        Alert(
-            "CryptoLakeBarsDiffer",
-            'max by (pod) (crypto_lake_checked_seconds{lake,verdict="unexplained"}) > 0',
-            "0m",
-            "critical",
-            "{{ $value }} bars of {{ $labels.pod }} are not what the exchange's own klines say, and nothing explains it.",
-            "The lake's condition Complete says so, too. In the pod, `crypto-lake check` names the seconds and `crypto-lake "
-            "explain` the lines that a bar was made of. Keep raw of these days.",
-        ),
+        *([_bars_differ()] if checks else []),
         Alert(
             "CryptoLakeHealingBanned",
             'max by (pod) (crypto_lake_rest_blocked{lake,status="418"}) > 0',
@@ -137,7 +134,7 @@ def of_lake(facts: LakeFacts) -> list[Alert]:
         ),
         Alert(
             "CryptoLakeTaskFailing",
-            f'max by (pod, task) (crypto_lake_task_consecutive_failures{{lake,task=~"{VOLUME_TASKS}"}}) >= 3',
+            f'max by (pod, task) (crypto_lake_task_consecutive_failures{{lake,task=~"{tasks}"}}) >= 3',
             "0m",
             "warning",
             "{{ $labels.task }} on the volume of {{ $labels.pod }} failed {{ $value }} times in a row.",
@@ -188,14 +185,32 @@ def of_lake(facts: LakeFacts) -> list[Alert]:
     ]
 
 
+def _bars_differ() -> Alert:
+    return Alert(
+        "CryptoLakeBarsDiffer",
+        'max by (pod) (crypto_lake_checked_seconds{lake,verdict="unexplained"}) > 0',
+        "0m",
+        "critical",
+        "{{ $value }} bars of {{ $labels.pod }} are not what the exchange's own klines say, and nothing explains it.",
+        "The lake's condition Complete says so, too. In the pod, `crypto-lake check` with its --config names the seconds "
+        "and `crypto-lake explain` the lines that a bar was made of. Keep raw of these days.",
+    )
+
+
 def _late(task: str, schedule: str) -> Alert:
-    """Three periods without success. One that never succeeded is counted from the collector's start."""
-    limit = max(LEAST_LATE_SECONDS[task], 3 * 60 * cron.longest_period_minutes(schedule))
+    """Three periods without success. One that never succeeded is counted from the collector's start.
+
+    The last of these must pass while there is the rule: a task that is new, or of a lake that was suspended, gets its turn
+    before it is called late. Ten minutes without a figure, as of a collector that restarts, do not begin that anew.
+    """
+    period_minutes = cron.longest_period_minutes(schedule)
+    limit = max(LEAST_LATE_SECONDS[task], 3 * 60 * period_minutes) - 60 * period_minutes
+    succeeded = f'last_over_time(crypto_lake_task_last_ok_timestamp_seconds{{lake,task="{task}"}}[10m])'
     return Alert(
         f"CryptoLake{task.capitalize()}Late",
-        f'time() - (max by (pod) (crypto_lake_task_last_ok_timestamp_seconds{{lake,task="{task}"}} > 0)'
-        f" or max by (pod) (process_start_time_seconds{{lake}})) > {limit}",
-        "5m",
+        f"time() - (max by (pod) ({succeeded} > 0)"
+        f" or max by (pod) (last_over_time(process_start_time_seconds{{lake}}[10m]))) > {limit}",
+        f"{period_minutes + min(period_minutes // 2, LONGEST_RUN_MINUTES)}m",
         "warning",
         f"{task} on the volume of {{{{ $labels.pod }}}} has not succeeded for {{{{ $value | humanizeDuration }}}}.",
         f"See the CronJob of {task} and its last jobs: a pod that is Pending waits for the collector's node; one that "

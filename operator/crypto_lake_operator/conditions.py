@@ -21,6 +21,7 @@ from crypto_lake_operator.naming import Slot
 from crypto_lake_operator.observed import Observed
 from crypto_lake_operator.reasons import BLOCKING, Reason
 from crypto_lake_operator.render import Plan
+from crypto_lake_operator.render.context import CONFIG_FOLDER
 
 DISK_FULL_PERCENT: Final = 97.0
 FULL_SOON_SECONDS: Final = 86400
@@ -198,14 +199,18 @@ def _cant_be_asked(lake: CryptoLake, slots: list[Seen]) -> Verdict | None:
 
 
 def complete(lake: CryptoLake, slots: list[Seen], gaps_open: int) -> Verdict:
-    """Where bars differ that is told first: what is missing is known, what is wrong is used."""
-    differ = [seen.name for seen in slots if seen.report and seen.report.bars_differ]
+    """Where bars differ that is told first: what is missing is known, what is wrong is used. Of a lake that checks no more
+    nothing is told of bars: the word of the last check would stand for good.
+    """
+    checked = slots if lake.spec.check.enabled else []
+    differ = [seen.name for seen in checked if seen.report and seen.report.bars_differ]
     if differ:
         return Verdict(
             "False",
             Reason.BARS_DIFFER,
             f"{some(differ)}: bars are not what the exchange's own klines say, and the ledger does not explain it; in the "
-            "pod `crypto-lake check` names the seconds, `crypto-lake explain` the lines that a bar was made of",
+            f"pod `crypto-lake check --config {CONFIG_FOLDER}/{naming.config_file('N')}` names the seconds, `crypto-lake "
+            "explain` the lines that a bar was made of",
         )
     if gaps_open:
         return Verdict(

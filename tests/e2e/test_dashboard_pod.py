@@ -162,7 +162,10 @@ def asked_from(cluster: Cluster, app: str) -> str:
 
 
 def test_who_is_named_reaches_it_by_its_service(dashboard: Dashboard) -> None:
-    assert asked_from(dashboard.cluster, pods.GCS) == "200"
+    # A policy takes some seconds to be in force, and the page may be slow to answer on a busy machine.
+    dashboard.cluster.wait(
+        "the health page by the Service", lambda: asked_from(dashboard.cluster, pods.GCS) == "200", 90, 2
+    )
 
 
 def test_who_is_not_named_does_not_reach_it(dashboard: Dashboard) -> None:

@@ -155,7 +155,7 @@ def test_a_check_on_the_claim_holds_its_bars_against_the_exchange(at_rest: Clust
         lambda: [
             t for t in cluster.need("CryptoLake", LAKE)["status"].get("tasks", []) if t["name"] == "check"
         ],
-        60,
+        150,
         1,
     )
     assert [task["ok"] for task in checked] == [True]

@@ -16,9 +16,12 @@ import pytest
 from aiohttp import web
 
 from crypto_lake.cli.main import main
+from crypto_lake.cli.past import Filled, Past
 from crypto_lake.completeness import archive
 from crypto_lake.completeness.archive import ArchiveError, Archives
+from crypto_lake.completeness.backfill import Backfill, NoArchiveError
 from crypto_lake.completeness.heal_holes import HoleReader
+from crypto_lake.config.schema import CollectorConfig, Config, Endpoint
 from crypto_lake.exchanges import BINANCE
 from crypto_lake.lake.layout import Layout
 from crypto_lake.model.intervals import IntervalSet
@@ -26,6 +29,7 @@ from crypto_lake.simulator.generated import GeneratedMarket
 from crypto_lake.simulator.server import Simulator
 from crypto_lake.simulator.settings import Settings, StartWhen
 from support.healing import assert_equal_klines, bars_of, collecting
+from support.lakes import At
 
 DAY = "2026-03-01"
 # Twenty seconds before midnight: at ten times the speed the day is over in two, and has as many seconds of trades.
@@ -291,3 +295,36 @@ def test_a_checksum_that_differs_is_asked_for_again_and_then_refused(tmp_path: P
     with pytest.raises(ArchiveError, match="its checksum file says"):
         asyncio.run(scenario([b"other", b"another"]))
     assert list(tmp_path.iterdir()) == []
+
+
+def inexact_days(tmp_path: Path, days: dict[str, list[str]]) -> Filled:
+    nobody = Endpoint(archive="http://127.0.0.1:9")
+    config = Config(data=str(tmp_path), collector=CollectorConfig(endpoint=nobody))
+    past = Past(config, Layout(tmp_path), BINANCE, At(START_US * 1000 + 9 * 86400 * 10**9))
+    return asyncio.run(past.fill_inexact(days))
+
+
+def test_archives_that_nobody_answers_for_are_waited_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "_PAUSE_SECONDS", 0.0)
+    filled = inexact_days(tmp_path, {"BTCUSDT": [DAY, "2026-03-02"], "ETHUSDT": [DAY]})
+    assert list(filled.failed) == [f"BTCUSDT {DAY}"]
+    assert "127.0.0.1:9" in filled.failed[f"BTCUSDT {DAY}"]
+    assert (filled.done, filled.waiting) == ({}, {})
+
+
+def test_raw_of_one_day_that_can_not_be_read_keeps_no_other_from_its_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    async def fill(_: Backfill, symbol: str, day: str) -> Any:
+        tried.append(symbol)
+        raise OSError("Input/output error") if symbol == "BTCUSDT" else NoArchiveError("none")
+
+    monkeypatch.setattr(Backfill, "fill", fill)
+    filled = inexact_days(tmp_path, {"BTCUSDT": [DAY], "ETHUSDT": [DAY]})
+    assert tried == ["BTCUSDT", "ETHUSDT"]
+    assert filled.failed == {f"BTCUSDT {DAY}": "Input/output error"}
+    assert list(filled.waiting) == [f"ETHUSDT {DAY}"]

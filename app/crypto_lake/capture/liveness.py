@@ -119,7 +119,9 @@ class LivenessWatch:
         self._answers: dict[str, Answer] = {}
         self._trading: dict[str, bool] = {}
         self._problem = ""
-        self._asked_at = self._trading_asked_at = float("-inf")
+        self._asked_at = self._trading_asked_at = self._answered_at = float("-inf")
+        self._at_once = asker.most_symbols  # fewer while it looks for the symbol that the exchange refuses
+        self._refused: dict[str, float] = {}  # symbols that it refused by themselves, and when
         self._not_before = 0.0
         self._replaced: dict[str, _Replaced] = {}
         self._hearings: dict[str, Hearing] = {}
@@ -151,8 +153,8 @@ class LivenessWatch:
         self._memory = found.memory
         self._feed.at_rest = frozenset(name for name, kind in found.kinds().items() if kind.at_rest)
         self._replace_dead(now)
-        await self._ask(found.ask, now)
-        await self._ask_trading(found.ask_trading, now)
+        await self._ask(self._known(found.ask, now), now)
+        await self._ask_trading(self._known(found.ask_trading, now), now)
 
     def _heard(self, now: float) -> list[Heard]:
         carried, routes = self._feed.carried(), self._intake.routes
@@ -248,19 +250,40 @@ class LivenessWatch:
                 self.replacements[kind.value] += 1
                 self._replaced[name] = _Replaced(before.times + 1 if before else 1, now)
 
+    def _known(self, symbols: tuple[str, ...], now: float) -> tuple[str, ...]:
+        """Without those that the exchange has refused of late: it refuses all that are asked for together with one."""
+        again = self._settings.replace_most_seconds
+        return tuple(symbol for symbol in symbols if now - self._refused.get(symbol, float("-inf")) >= again)
+
     async def _ask(self, symbols: tuple[str, ...], now: float) -> None:
         if not symbols or now - self._asked_at < self._settings.ask_seconds:
             return
         self._asked_at = now
+        asked = list(symbols[: self._at_once])
         try:
-            told = await self._asker.newest(list(symbols[: self._asker.most_symbols]))
+            told = await self._asker.newest(asked)
         except AskError as error:
             self._problem = str(error)
+            if error.refused:
+                self._note_refused(asked, now)
             return
         self._problem = ""
+        self._answered_at = now
+        self._at_once = min(2 * self._at_once, self._asker.most_symbols)
         self._answers |= {
             symbol: Answer(now, newest.last_id, newest.quote, newest.row) for symbol, newest in told.items()
         }
+
+    def _note_refused(self, asked: list[str], now: float) -> None:
+        """One of them it does not have, as of a symbol that was delisted. Half as many are asked for until it is found."""
+        if len(asked) > 1:
+            self._at_once = len(asked) // 2
+            return
+        _log.warning("%s: the exchange has no such symbol: %s", asked[0], self._problem)
+        self._refused[asked[0]] = now
+        self._at_once = self._asker.most_symbols
+        if now - self._answered_at < self._settings.replace_most_seconds:
+            self._problem = ""  # of others it answers
 
     async def _ask_trading(self, symbols: tuple[str, ...], now: float) -> None:
         if not symbols:

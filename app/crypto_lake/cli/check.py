@@ -14,6 +14,7 @@ import click
 from crypto_lake.cli.common import (
     CommandError,
     ExitCode,
+    complain,
     config_options,
     data_option,
     load_settings,
@@ -107,6 +108,8 @@ def command(
         task.figures = figures([report])
     if outcome is not None:
         _leave(outcome, report, task.problem)
+    for what, why in filled.failed.items():
+        complain(f"the archive of {what}: {why}")
     if output == "json":
         click.echo(msgspec.json.encode(report).decode())
     else:
@@ -214,8 +217,6 @@ def _print_archives(filled: Filled) -> None:
                 f"{symbol:<12} {day.day}  {counted(day.fetched, 'trade')} from the archive; "
                 "the next transform makes their bars"
             )
-    for what, why in filled.failed.items():
-        click.echo(f"crypto-lake: the archive of {what}: {why}", err=True)
 
 
 def _print(report: CheckReport, written: list[Path]) -> None:

@@ -74,25 +74,29 @@ class Past:
         return inexact_days(reader.inexact(), self._clock.now_ns() // 1000, recent_days)
 
     async def fill_inexact(self, days: Mapping[str, Sequence[str]], *, again: bool = False) -> Filled:
-        """Such days from the exchange's archives. An archive that was read before is passed over, unless `again`."""
-        from crypto_lake.completeness.backfill import BackfillError, NoArchiveError
+        """Such days from the exchange's archives. An archive that was read before is passed over, unless `again`. Where their
+        host can't be reached the rest is left for another time: each day would wait for it anew.
+        """
+        from crypto_lake.completeness.backfill import BackfillError, NoArchiveError, UnreachableError
 
         filled = Filled()
         async with self._backfill("archive") as backfill:
             for symbol, wanted in days.items():
                 read = set[str]() if again else backfill.archived(symbol)
-                done: list[DayRecord] = []
                 for day in wanted:
                     if day in read:
                         continue
                     try:
-                        done.append(await backfill.fill(symbol, day))
+                        record = await backfill.fill(symbol, day)
                     except NoArchiveError:
                         filled.waiting[f"{symbol} {day}"] = "the exchange has no archive of it yet"
-                    except BackfillError as error:
+                    except UnreachableError as error:
+                        filled.failed[f"{symbol} {day}"] = f"{error}; no other was asked for"
+                        return filled
+                    except (BackfillError, OSError) as error:
                         filled.failed[f"{symbol} {day}"] = str(error)
-                if done:
-                    filled.done[symbol] = done
+                    else:
+                        filled.done.setdefault(symbol, []).append(record)
         return filled
 
     @contextlib.asynccontextmanager

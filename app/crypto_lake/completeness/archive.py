@@ -37,6 +37,10 @@ class ArchiveError(Exception):
     """An archive that can't be had, or is not what it should be; the text says which and why."""
 
 
+class UnreachableError(ArchiveError):
+    """Their host can't be reached, or does not answer: of others it would be the same."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fetched:
     path: Path
@@ -96,7 +100,8 @@ class Archives:
             except (aiohttp.ClientError, TimeoutError) as error:
                 why = str(error) or type(error).__name__
                 if number == _TRIES:
-                    raise ArchiveError(f"{self._base}: {why}") from None
+                    answered = isinstance(error, aiohttp.ClientResponseError)
+                    raise (ArchiveError if answered else UnreachableError)(f"{self._base}: {why}") from None
                 log.warning("%s: %s; tried again in %.0f s", self._base, why, pause)
             await asyncio.sleep(pause)
             pause *= 2

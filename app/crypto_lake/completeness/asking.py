@@ -21,17 +21,20 @@ from crypto_lake.lake.layout import Layout
 _log = logging.getLogger(__name__)
 
 _REQUEST_SECONDS = 5.0
+_BAD_REQUEST = 400
 
 
 class AskError(Exception):
     """The exchange could not be asked, or did not answer; the text says why.
 
-    wait_seconds: how long to wait before asking again, as the account of weight says; 0: it says nothing.
+    wait_seconds: how long to wait before asking again, as the account of weight says; 0: it says nothing. refused: the
+    exchange did answer, and knows nothing of what was asked for, as of a symbol that is gone: of others it may.
     """
 
-    def __init__(self, text: str, wait_seconds: float = 0.0) -> None:
+    def __init__(self, text: str, wait_seconds: float = 0.0, *, refused: bool = False) -> None:
         super().__init__(text)
         self.wait_seconds = wait_seconds
+        self.refused = refused
 
 
 class Asker:
@@ -113,7 +116,7 @@ class Asker:
         finally:
             await self._note(grant, status, reported, retry_after)
         if status != 200:
-            raise AskError(f"{url}: HTTP {status}")
+            raise AskError(f"{url}: HTTP {status}", refused=status == _BAD_REQUEST)
         return answer
 
     async def _note(self, grant: Grant, status: int, reported: int | None, retry_after: float | None) -> None:

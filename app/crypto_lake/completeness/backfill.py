@@ -57,6 +57,10 @@ class NoArchiveError(BackfillError):
     """The exchange has no archive of the day, or none yet."""
 
 
+class UnreachableError(BackfillError):
+    """The archives' host can't be reached: other days can't be had either."""
+
+
 class Backfill:
     """Days of symbols, one after the other. Made inside a running event loop, for the holder of the lock `backfill`."""
 
@@ -147,7 +151,8 @@ class Backfill:
             return fetched.sha256
         except ArchiveError as error:
             if self._source == "archive":
-                raise BackfillError(str(error)) from None
+                unreachable = isinstance(error, archive.UnreachableError)
+                raise (UnreachableError if unreachable else BackfillError)(str(error)) from None
             log.warning("%s; single trades are asked for instead", error)
             return ""
 

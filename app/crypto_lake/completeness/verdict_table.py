@@ -15,6 +15,12 @@ from crypto_lake.lake import durable
 
 _VERSION_KEY: Final = "crypto_lake.schema"
 _HOURS_KEY: Final = "crypto_lake.hours"
+_UNREADABLE: Final = (
+    OSError,
+    pl.exceptions.PolarsError,
+    pl.exceptions.PanicException,
+    msgspec.MsgspecError,
+)
 
 
 class CheckedHour(msgspec.Struct, frozen=True):
@@ -50,19 +56,36 @@ def read(path: Path) -> tuple[pl.DataFrame, dict[int, CheckedHour]] | None:
     One of schema 1 stands: all its klines were asked for.
     """
     try:
-        if not path.is_file():
+        told = _metadata(path)
+        if told is None:
             return None
-        metadata = pl.read_parquet_metadata(path)
-        version = metadata.get(_VERSION_KEY)
-        if version not in ("1", str(VERDICTS_SCHEMA_VERSION)):
-            return None
-        hours = msgspec.json.decode(metadata.get(_HOURS_KEY, "{}"), type=dict[int, CheckedHour])
+        version, hours = told
         rows = pl.read_parquet(path, memory_map=False)
         if version == "1":
             rows = _with_source(rows)
-    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException, msgspec.MsgspecError):
+    except _UNREADABLE:
         return None
     return (rows, hours) if rows.schema == VERDICT_SCHEMA else None
+
+
+def read_hours(path: Path) -> dict[int, CheckedHour] | None:
+    """Which hours were checked, by the file's metadata; its rows are left alone. None as `read`."""
+    try:
+        told = _metadata(path)
+    except _UNREADABLE:
+        return None
+    return told[1] if told is not None else None
+
+
+def _metadata(path: Path) -> tuple[str, dict[int, CheckedHour]] | None:
+    """Its schema's version, and the hours; None where there is no file, or of another schema."""
+    if not path.is_file():
+        return None
+    metadata = pl.read_parquet_metadata(path)
+    version = metadata.get(_VERSION_KEY, "")
+    if version not in ("1", str(VERDICTS_SCHEMA_VERSION)):
+        return None
+    return version, msgspec.json.decode(metadata.get(_HOURS_KEY, "{}"), type=dict[int, CheckedHour])
 
 
 def _with_source(rows: pl.DataFrame) -> pl.DataFrame:

@@ -87,7 +87,9 @@ def reported(layout: Layout, task: str, now_ns: Callable[[], int]) -> Generator[
             _write(layout, before)
         raise
     except BaseException as error:
-        end(layout, report, now_ns(), f"{type(error).__name__}: {error}", outcome.figures)
+        # What it has not come to tell is as it was: a run that was cut off mends nothing.
+        figures = outcome.figures or report.figures
+        end(layout, report, now_ns(), f"{type(error).__name__}: {error}", figures)
         raise
     end(layout, report, now_ns(), outcome.problem, outcome.figures)
 

@@ -22,7 +22,7 @@ from crypto_lake.completeness import klines, ledger, verdict, verdict_table
 from crypto_lake.completeness.raw_klines import RawKlines
 from crypto_lake.completeness.verdict import Counted, Explained, Verdict, differences_of
 from crypto_lake.completeness.verdict_table import CheckedHour
-from crypto_lake.lake import locks
+from crypto_lake.lake import deletions, locks
 from crypto_lake.lake.layout import Layout
 from crypto_lake.model.clock import Clock, Hour
 from crypto_lake.model.market import NS_PER_SECOND, US_PER_SECOND
@@ -61,7 +61,7 @@ async def check(
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> CheckReport:
     """Verdicts of all bars of the last eight days, or of those named; `again`: whether or not they stand already, and by
-    REST wherever it answers.
+    REST wherever it answers. Those of bars that a clean-up has deleted stand.
 
     patience_seconds: for all waits together that the account of weight asks for. Raises LockHeldError where another run
     is at it.
@@ -129,8 +129,11 @@ class _Check:
         self._again = again
 
     async def day(self, symbol: str, day: str) -> DayCheck | None:
-        """None where there is nothing to judge yet."""
+        """None where there is nothing to judge, not yet or no more."""
+        path = self._layout.bars(self._exchange, symbol, day)
         read = read_day(self._layout, self._exchange, symbol, day)
+        if read is None and deletions.is_deleted(self._layout, self._exchange, symbol, day, path):
+            return None  # what was judged of these bars stands
         bars, digests = read if read is not None else (pl.DataFrame(schema=BAR_SCHEMA), {})
         span, last_second = self._span(symbol, day, bars)
         if span[0] >= span[1]:

@@ -13,6 +13,7 @@ from crypto_lake.lake import uploads
 from crypto_lake.lake.checksums import measure
 from crypto_lake.lake.layout import Layout
 from crypto_lake.lake.uploads import UploadRecord
+from crypto_lake.model.clock import Hour
 from crypto_lake.store import (
     AlreadyThere,
     Conflict,
@@ -51,12 +52,13 @@ def due(
     facts = [
         fact for fact in judged_facts(layout, at) if not fact.is_recorded(records.get(fact.name(collector)))
     ]
-    if not facts:
+    if not facts or now_ns < Hour(at.day, 23).end_ns:  # as most of the time: those of today
         return []
     from crypto_lake.completeness import verdict_table
 
-    read = verdict_table.read(layout.verdicts(at.exchange, at.symbol, at.day))
-    return facts if is_finished(at.day, read[1] if read is not None else None, now_ns) else []
+    # No more of it is read than that: damaged rows must not end an upload. `check` makes them anew.
+    hours = verdict_table.read_hours(layout.verdicts(at.exchange, at.symbol, at.day))
+    return facts if is_finished(at.day, hours, now_ns) else []
 
 
 def planned(layout: Layout, url: str, collector: str, now_ns: int, doubted: frozenset[str]) -> list[str]:

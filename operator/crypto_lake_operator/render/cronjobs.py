@@ -100,7 +100,10 @@ def _on_claim(context: Context, slot: Slot, task: str) -> Manifest:
         {"name": "config", "configMap": {"name": naming.config_map(context.name, slot.replica)}},
     ]
     checks = task == naming.CHECK
-    env = [_OUTCOME, {"name": PATIENCE_VARIABLE, "value": str(PATIENCE_MINUTES)}] if checks else []
+    schedule = context.spec.check.schedule if checks else str(getattr(context.spec.schedules, task))
+    env: list[dict[str, Any]] = []
+    if checks:
+        env = [_OUTCOME, {"name": PATIENCE_VARIABLE, "value": str(patience_minutes(schedule))}]
     pod = pods.pod_spec(context, [_container(context, task, arguments, env)], volumes)
     # The volume's name (`state/collector`) is made by whoever is there first, and begins with the host's.
     pod["hostname"] = pod_name
@@ -115,7 +118,6 @@ def _on_claim(context: Context, slot: Slot, task: str) -> Manifest:
             ]
         }
     }
-    schedule = context.spec.check.schedule if checks else str(getattr(context.spec.schedules, task))
     name = naming.task(context.name, slot, task)
     return _cron_job(context, name, task, schedule, pod, {naming.LABEL_POD: pod_name})
 
@@ -175,6 +177,11 @@ def _cron_job(
 
 def starting_seconds(schedule: str) -> int:
     return max(LEAST_STARTING_SECONDS, cron.shortest_period_minutes(schedule) * 60 // 10)
+
+
+def patience_minutes(schedule: str) -> int:
+    """How long a check may wait for weight in all: a run that is given up tells nothing of what it found."""
+    return min(PATIENCE_MINUTES, deadline_seconds(schedule) * 3 // 4 // 60)
 
 
 def deadline_seconds(schedule: str) -> int:

@@ -120,6 +120,9 @@ def _alerting(context: Context, slot: Slot) -> dict[str, Any]:
         period_minutes = cron.longest_period_minutes(getattr(context.spec.schedules, task))
         late_minutes = max(LATE_LEAST_MINUTES[task], 3 * period_minutes)
         conditions.append({"type": f"{task}_late", "threshold_minutes": float(late_minutes)})
+    if not context.spec.check.enabled:
+        # What the last check left stays on the volume, and would be told for good.
+        conditions += [{"type": type_, "enabled": False} for type_ in ("bars_differ", "check_failed")]
     return {
         "webhook_url_file": f"{WEBHOOK_FOLDER}/url" if alerts.webhook_secret_ref else None,
         "name": f"{metadata.namespace}/{metadata.name} {slot}",

@@ -66,8 +66,8 @@ class World:
         self.answers.append(event)
         return 77
 
-    def settle(self, symbol: str, lines: list[Any]) -> None:
-        self.settled += lines
+    def settle(self, symbol: str, outcomes: list[Quiet]) -> None:
+        self.settled += outcomes
 
     # as what asks
     most_symbols = 20
@@ -175,3 +175,42 @@ def test_it_asks_no_more_than_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(after - before >= 2 for before, after in itertools.pairwise(world.asked))
     assert "no answer" in world.watch.judgements[NAME].evidence
     assert not world.replaced  # nobody else speaks: that nothing comes proves nothing
+
+
+def test_a_symbol_that_the_exchange_has_no_more_keeps_no_other_from_being_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It refuses all that are asked for together with one that it does not know."""
+    world = World(monkeypatch)
+    symbols = [f"{letter}USDT" for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
+    names = [f"{symbol.lower()}@trade" for symbol in symbols]
+    gone = "KUSDT"
+    world.routes = {
+        name: Route(name, Stream.TRADE, Buffer(symbol)) for name, symbol in zip(names, symbols, strict=True)
+    }
+    requests: list[list[str]] = []
+
+    async def newest(asked: list[str]) -> dict[str, Newest]:
+        requests.append(asked)
+        if gone in asked:
+            raise AskError("HTTP 400", refused=True)
+        return {symbol: Newest(7, QUOTE, b"{}") for symbol in asked}
+
+    monkeypatch.setattr(world, "newest", newest)
+    monkeypatch.setattr(world, "carried", lambda: dict.fromkeys(names, Carried("c-1", world.since, False)))
+    world.watch = LivenessWatch(BINANCE, world, world, world, world, lambda: names)
+
+    def trade() -> None:
+        for route in world.routes.values():
+            route.greatest_id = 7
+            route.messages += 1
+
+    world.run(2, trade)
+    world.run(120)
+    kinds = {name: judgement.kind for name, judgement in world.watch.judgements.items()}
+    assert {name for name, kind in kinds.items() if kind is not Liveness.QUIET} == {f"{gone.lower()}@trade"}
+    assert not kinds[f"{gone.lower()}@trade"].dead
+    assert world.replaced == []
+    refused = [asked for asked in requests if gone in asked]
+    assert refused[-1] == [gone], "found by halves"
+    assert 1 < len(refused) < 12

@@ -25,9 +25,9 @@ LAKE = alert_rules.of_lake(
         disk_percent=80.0,
         schedules={
             "transform": "*/5 * * * *",
-            "upload": "12 * * * *",
-            "cleanup": "42 * * * *",
-            "check": "22 * * * *",
+            "upload": "*/15 * * * *",
+            "cleanup": "*/15 * * * *",
+            "check": "*/15 * * * *",
         },
     )
 )
@@ -312,3 +312,60 @@ def test_a_lakes_rules_are_those_that_its_spec_asks_for() -> None:
     everything = {alert.name for alert in LAKE}
     assert names(bucket="gs://lake") == everything
     assert names() == everything - {"CryptoLakeUploadLate"}
+    unchecked = names(bucket="gs://lake", check={"enabled": False})
+    assert unchecked == everything - {"CryptoLakeCheckLate", "CryptoLakeBarsDiffer"}
+
+
+TASK_TIMES = "crypto_lake_task_last_ok_timestamp_seconds"
+# The collector runs for days, by the clock of the test, which begins at 0.
+LONG_UP: dict[str, str | None] = {series("process_start_time_seconds"): "-999999x200"}
+
+
+@pytest.mark.skipif(
+    bool(prometheus.why_not("promtool")), reason=prometheus.why_not("promtool") or "there is one"
+)
+def test_a_task_gets_its_turn_before_it_is_late(tmp_path: Path) -> None:
+    """One that is new, and that of a lake which was suspended for days, are not late at once."""
+    check = series(TASK_TIMES, task="check")
+    quiet = [Expectation(minute, FIRING, {}) for minute in range(1, 60)]
+    late = [Expectation(23, FIRING, {'{alertname="CryptoLakeCheckLate"}': 1})]
+    cases_ = [
+        (name, changed(HEALTHY, LONG_UP | {check: values}), expected)
+        for name, values, expected in (
+            ("new", "0x14 900+60x185", quiet),
+            ("suspended", "-500000x14 900+60x185", quiet),
+            ("never done", "0x200", late),
+        )
+    ]
+    assert prometheus.promtool_test(tmp_path, written(tmp_path, LAKE), cases_) == ""
+
+
+@pytest.mark.skipif(
+    bool(prometheus.why_not("promtool")), reason=prometheus.why_not("promtool") or "there is one"
+)
+def test_a_restart_of_the_collector_does_not_hide_a_task_that_is_late(tmp_path: Path) -> None:
+    """For four minutes it gives no figures."""
+    restarts = {
+        series(TASK_TIMES, task="transform"): "1x40 stale _x3 1x155",
+        series("process_start_time_seconds"): "-999999x40 stale _x3 2700x155",
+    }
+    late = {'{alertname="CryptoLakeTransformLate"}': 1}
+    told = [Expectation(minute, FIRING, late) for minute in range(18, 80)]
+    case = [("restarts", changed(HEALTHY, restarts), told)]
+    assert prometheus.promtool_test(tmp_path, written(tmp_path, LAKE), case) == ""
+
+
+@pytest.mark.skipif(
+    bool(prometheus.why_not("promtool")), reason=prometheus.why_not("promtool") or "there is one"
+)
+def test_of_a_lake_that_checks_no_more_the_last_check_is_not_told_for_good(tmp_path: Path) -> None:
+    facts = alert_rules.LakeFacts(collectors=2, disk_percent=80.0, schedules={"transform": "*/5 * * * *"})
+    left = {
+        series("crypto_lake_checked_seconds", verdict="unexplained"): "3x200",
+        series("crypto_lake_task_consecutive_failures", task="check"): "5x200",
+    }
+    case = [("off", changed(HEALTHY, left), [Expectation(MINUTES, FIRING, {})])]
+    assert prometheus.promtool_test(tmp_path, written(tmp_path, alert_rules.of_lake(facts)), case) == ""
+    both = {f'{{alertname="CryptoLake{name}"}}': 1 for name in ("BarsDiffer", "TaskFailing")}
+    case = [("on", changed(HEALTHY, left), [Expectation(MINUTES, FIRING, both)])]
+    assert prometheus.promtool_test(tmp_path, written(tmp_path, LAKE), case) == ""

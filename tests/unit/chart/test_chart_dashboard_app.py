@@ -68,6 +68,12 @@ def test_it_is_off_by_default(folder: Path) -> None:
     assert template(folder, {}) == {}
 
 
+@pytest.mark.parametrize("major", sorted(PROGRAMS))
+def test_a_release_whose_values_know_nothing_of_it_can_be_upgraded(folder: Path, major: int) -> None:
+    """As `helm upgrade --reuse-values` of a chart that had none gives them."""
+    assert by_kind(Helm(major, folder).template({"dashboard": None})) == {}
+
+
 def test_what_the_pod_is_given_is_what_was_asked_for(made: dict[str, dict[str, Any]]) -> None:
     container = container_of(made)
     assert container["command"] == ["crypto-lake"]

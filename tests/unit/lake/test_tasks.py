@@ -46,6 +46,17 @@ def test_a_run_that_finds_another_at_it_changes_nothing(tmp_path: Path) -> None:
     assert tasks.read(layout)["transform"] == running
 
 
+def test_a_run_that_is_cut_off_leaves_the_figures_of_the_one_before(tmp_path: Path) -> None:
+    """Else what they raised would be over though nobody looked again."""
+    layout = Layout(tmp_path)
+    with tasks.reported(layout, "check", lambda: 10) as task:
+        task.figures = {"bars_unexplained": 3}
+    with pytest.raises(OSError, match="no disk"), tasks.reported(layout, "check", lambda: 20):
+        raise OSError("no disk")
+    left = tasks.read(layout)["check"]
+    assert (left.ok, left.problem, left.figures) == (False, "OSError: no disk", {"bars_unexplained": 3})
+
+
 def test_a_report_that_can_not_be_written_stops_no_task(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

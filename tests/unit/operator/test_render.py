@@ -248,6 +248,32 @@ def test_bars_are_checked_on_every_claim_with_the_collectors_own_part_of_the_wei
     assert often["spec"]["schedule"] == "5 * * * *"
 
 
+@pytest.mark.parametrize(
+    ("schedule", "minutes"), [("22 3 * * *", 45), ("5 * * * *", 44), ("*/30 * * * *", 22), ("* * * * *", 22)]
+)
+def test_a_check_has_time_left_when_its_patience_ends(schedule: str, minutes: int) -> None:
+    (job,) = check_jobs(check={"schedule": schedule})
+    its = job["spec"]["jobTemplate"]["spec"]
+    (container,) = its["template"]["spec"]["containers"]
+    (patience,) = [one["value"] for one in container["env"] if one["name"] == "CHECK_PATIENCE"]
+    assert patience == str(minutes)
+    assert int(patience) * 60 <= its["activeDeadlineSeconds"] * 3 / 4
+
+
+def test_a_collector_of_a_lake_that_checks_no_more_tells_nothing_of_its_last_check() -> None:
+    def switched_off(**fields: Any) -> set[str]:
+        (config,) = [
+            m["data"]["shard-0.yml"]
+            for m in render(lake(**fields), SETTINGS, NOTHING)
+            if m["metadata"]["name"] == "lake-a-config"
+        ]
+        limits = merge([read_yaml(config, "shard-0.yml")])[0].alerting.conditions
+        return {limit.type for limit in limits if not limit.enabled}
+
+    assert switched_off() == set()
+    assert switched_off(check={"enabled": False}) == {"bars_differ", "check_failed"}
+
+
 def test_checks_open_no_door_that_was_closed() -> None:
     """They ask where the collectors are let out to anyway."""
 

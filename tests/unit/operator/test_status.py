@@ -126,6 +126,14 @@ def test_what_a_collector_says_becomes_a_condition(
     assert {condition.status for condition in healed.conditions} == {"True"}
 
 
+def test_of_a_lake_that_checks_no_more_the_last_check_is_not_told_for_good() -> None:
+    tasks = {"check": Task(ok=True, figures={"bars_unexplained": 3})}
+    for enabled, expected in ((True, ("False", "BarsDiffer")), (False, ("True", "NoGaps"))):
+        wanted = lake(**SPEC, check={"enabled": enabled})
+        found = status(wanted, saying(observed_at_rest(wanted), tasks=tasks))
+        assert told(found, "Complete") == expected
+
+
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [

@@ -105,6 +105,20 @@ def test_a_finished_days_verdicts_and_report_are_in_the_bucket_under_the_collect
     assert put(layout, store, dry_run=True).planned == []
 
 
+def test_rows_of_verdicts_are_not_read_for_it_and_of_a_day_that_is_not_over_nothing(
+    layout: Layout, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A damaged file can end the process that reads it."""
+    judge(layout)
+    monkeypatch.setattr(pl, "read_parquet", None)
+    with monkeypatch.context() as patched:
+        patched.setattr(pl, "read_parquet_metadata", None)
+        assert (put(layout, store, END_NS - 1).problem, objects(store)) == ("", {})
+    report = put(layout, store)
+    assert (report.problem, report.created.files) == ("", 3)
+    assert objects(store) == here(layout)
+
+
 def test_so_it_is_in_cloud_storage_whatever_was_lost(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     with FakeGcs(buckets=("lake",)) as server:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
