@@ -24,9 +24,11 @@ from support.bar_rows import Second, write_days
 START = int(datetime(2024, 8, 8, tzinfo=UTC).timestamp())
 PROMPT, GOES_ON = "lake> ", "  ... "
 CTRL_C, CTRL_D, EARLIER = "\x03", "\x04", "\x10"
-# A terminal's Ctrl-C reaches those whose controlling terminal it is.
+# A terminal's Ctrl-C reaches those whose controlling terminal it is, and who did not inherit that it is ignored, as
+# what a script starts in the background does.
 BEGIN = (
-    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.executable, "
+    "import fcntl, os, signal, sys, termios; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+    "fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.executable, "
     "[sys.executable, '-m', 'crypto_lake.cli.main', *sys.argv[1:]])"
 )
 
