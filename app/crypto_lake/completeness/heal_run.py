@@ -216,7 +216,9 @@ class Healer:
                     self._patience.put_off(want, time.monotonic())
                     return
                 rows += told.rows
-                if told.skipped or told.older is not None or told.reached < left.ids.first:
+                if told.skipped or told.older is not None:
+                    break
+                if told.reached < left.ids.first and not self._goes_on(road, reply, key):
                     break
                 if told.reached >= left.ids.last:
                     self._patience.forget(want.symbol, want.ids.first)
@@ -237,6 +239,12 @@ class Healer:
             if rows:
                 await self._write(want, road, rows)
         self._doubtful(left, road, told, reply)
+
+    def _goes_on(self, road: Road, reply: Reply, key: int | None) -> bool:
+        """Whether rows that end before the ids have next ones: aggregates are asked for by times, which may be too early."""
+        if road.call.source == self._exchange.past.trades.source or not reply.rows:
+            return False
+        return reply.rows[-1].key != key
 
     def _query(self, road: Road, left: Wanted, key: int | None, limit: int | None = None) -> dict[str, str]:
         past, call = self._exchange.past, road.call

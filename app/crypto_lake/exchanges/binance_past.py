@@ -62,8 +62,10 @@ def trades_query(symbol: str, from_id: int, limit: int) -> dict[str, str]:
 
 
 def aggregates_query(symbol: str, start_us: int, end_us: int, limit: int) -> dict[str, str]:
-    """Both ends included. With both of them the answer begins with the oldest."""
-    start_ms, end_ms = start_us // 1000, -(-end_us // 1000)
+    """Both ends included, and the last one's whole millisecond: streams tell times cut off to it, the exchange compares
+    its own. With both ends the answer begins with the oldest.
+    """
+    start_ms, end_ms = start_us // 1000, end_us // 1000 + 1
     return {"symbol": symbol, "startTime": str(start_ms), "endTime": str(end_ms), "limit": str(limit)}
 
 

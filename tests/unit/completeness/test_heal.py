@@ -18,6 +18,7 @@ from crypto_lake.exchanges import BINANCE, PastHost, PastRow
 from crypto_lake.lake.layout import Layout
 from crypto_lake.model.clock import Hour
 from crypto_lake.model.intervals import Interval, IntervalSet
+from crypto_lake.simulator.generated import GeneratedMarket
 
 PAST = BINANCE.past
 BASE_US = 1_723_161_600 * 10**6
@@ -222,3 +223,19 @@ def test_days_of_what_is_not_exact_are_those_that_are_over() -> None:
         "ETHUSDT": ["2024-10-01", "2024-10-02"],
     }
     assert inexact_days([], now_us) == {}
+
+
+def test_the_times_of_the_trades_around_a_hole_find_what_is_between_them() -> None:
+    """As streams tell them, cut off to the millisecond; the exchange compares the microseconds it has."""
+    market = GeneratedMarket(5, ["BTCUSDT"], start_us=BASE_US, activity=3)
+    trades = list(market.trades_between("BTCUSDT", BASE_US, BASE_US + 2 * 10**6))
+    within = 0  # a hole's trades happened in the millisecond of the one after it
+    for before, first, last, after in zip(trades, trades[1:], trades[3:], trades[4:], strict=False):
+        around = (trade.time_us // 1000 * 1000 for trade in (before, after))
+        query = PAST.aggregates_query("BTCUSDT", *around, 1000)
+        start_us, end_us = (int(query[name]) * 1000 for name in ("startTime", "endTime"))
+        found = list(market.aggregates_between("BTCUSDT", start_us, end_us + 1))
+        assert found[0].first_id <= first.id
+        assert found[-1].last_id >= last.id
+        within += last.time_us // 1000 == after.time_us // 1000
+    assert within > 10

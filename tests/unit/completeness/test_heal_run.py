@@ -232,6 +232,25 @@ def test_sums_are_taken_where_single_trades_are_not_served(bench: Callable[..., 
     assert [source for source, _ in b.exchange.asked] == ["historicalTrades", *["aggTrades"] * 2]
 
 
+def test_a_page_of_sums_that_ends_before_the_hole_is_read_on(bench: Callable[..., Bench]) -> None:
+    b = bench(Exchange(range(1, 60), page=4), roads=(SUMS,))
+    b.hole(20, 24)
+    b.steps(1)
+    assert b.told() == [(20, 24, "aggTrades", "healed")]
+    assert b.exchange.asked[1][1]["fromId"] == "10"
+
+
+def test_sums_that_end_before_the_hole_are_asked_for_twice_and_not_for_ever(
+    bench: Callable[..., Bench],
+) -> None:
+    b = bench(Exchange(range(1, 13)), roads=(SUMS,))
+    b.hole(20, 24)
+    b.steps(3)
+    assert b.told() == []
+    assert len(b.exchange.asked) == 2
+    assert "has nothing of BTCUSDT from id 20 on" in b.healer.figures.problem
+
+
 def test_a_failure_is_no_reason_to_take_sums(
     bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
 ) -> None:
