@@ -66,7 +66,9 @@ class Meter:
 
 
 def run_ours(options: argparse.Namespace, *, over_picows: bool = False) -> dict[str, Any]:
-    from crypto_lake.capture import collector as collector_module
+    from crypto_lake.capture import assembly
+    from crypto_lake.capture.collector import Collector
+    from crypto_lake.capture.collector_settings import CollectorSettings
     from crypto_lake.config.schema import Endpoint
     from crypto_lake.lake.frames import BadBytes, read_frames
     from crypto_lake.lake.layout import Layout
@@ -75,9 +77,9 @@ def run_ours(options: argparse.Namespace, *, over_picows: bool = False) -> dict[
     if over_picows:
         from over_picows import open_picows
 
-        collector_module.Feed = functools.partial(collector_module.Feed, connect=open_picows)  # type: ignore[misc]
+        assembly.Feed = functools.partial(assembly.Feed, connect=open_picows)  # type: ignore[misc]
     layout = Layout(Path(options.folder) / "data")
-    settings = collector_module.CollectorSettings(
+    settings = CollectorSettings(
         exchange="binance",
         symbols=NAMES,
         streams=(Stream.TRADE, Stream.BOOK_TICKER),
@@ -94,7 +96,7 @@ def run_ours(options: argparse.Namespace, *, over_picows: bool = False) -> dict[
             return sum(stream.messages for stream in collector.snapshot().streams)
 
         meter = Meter()
-        collector = collector_module.Collector(settings, layout)
+        collector = Collector(settings, layout)
         running = asyncio.ensure_future(collector.run())
         await asyncio.wait({running}, timeout=WARM_UP_SECONDS)
         meter.mark(received())

@@ -7,38 +7,31 @@ import dataclasses
 import logging
 import os
 import ssl
-import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import msgspec
 
 from crypto_lake import __version__
+from crypto_lake.capture.assembly import Assembly, Given, OnDurable, Wanted, assemble
 from crypto_lake.capture.batch import PROCESS
-from crypto_lake.capture.collector_settings import CollectorSettings as CollectorSettings
-from crypto_lake.capture.connection import ConnectionSettings
-from crypto_lake.capture.feed import Feed, FeedSettings, FeedSnapshot
-from crypto_lake.capture.healing import Healing, HealingSettings
+from crypto_lake.capture.collector_settings import CollectorSettings
 from crypto_lake.capture.intake import StreamIntake
-from crypto_lake.capture.liveness import LivenessWatch, WatchSettings, with_judgements
-from crypto_lake.capture.probe import ClockProbe, ProbeError, read_clock_setting
+from crypto_lake.capture.liveness import WatchSettings, with_judgements
+from crypto_lake.capture.probe import ProbeError, read_clock_setting
 from crypto_lake.capture.snapshot import CollectorSnapshot
 from crypto_lake.capture.tls import tls_context
-from crypto_lake.capture.transport import Target
-from crypto_lake.capture.writer import Writer, WriterSettings
-from crypto_lake.completeness.asking import Asker, open_asker
+from crypto_lake.capture.writer import Writer
 from crypto_lake.completeness.budget_file import open_budget
 from crypto_lake.exchanges import EXCHANGES
 from crypto_lake.lake import control, durable, locks, parts
 from crypto_lake.lake.layout import Layout
 from crypto_lake.lake.quarantine import Quarantine
 from crypto_lake.model.clock import Clock, ExchangeClock, SystemClock
-from crypto_lake.model.market import NS_PER_SECOND, Stream
+from crypto_lake.model.market import Stream
 
 log = logging.getLogger(__name__)
-
-OnDurable = Callable[[dict[str, int]], None]
 
 
 class CaptureError(RuntimeError):
@@ -65,19 +58,13 @@ class Collector:
         self._exchange = EXCHANGES[settings.exchange]
         self._clock: Clock = SystemClock()
         self._on_durable = on_durable or (lambda _: None)
-        self._symbols, self._streams = settings.symbols, settings.streams
+        self._wanted = Wanted(self._exchange, settings.symbols, settings.streams)
         self._stopping = asyncio.Event()
         self._reason = ""
         self._failure: BaseException | None = None
         self._started_ns = 0
         self._name = ""
-        self._intake: StreamIntake | None = None
-        self._writer: Writer | None = None
-        self._feed: Feed | None = None
-        self._probe: ClockProbe | None = None
-        self._watch: LivenessWatch | None = None
-        self._healing: Healing | None = None
-        self._asker: Asker | None = None
+        self._made: Assembly | None = None
         self._budget = open_budget(
             layout,
             self._exchange.name,
@@ -94,13 +81,12 @@ class Collector:
 
     def follow(self, symbols: Iterable[str], streams: Iterable[Stream]) -> None:
         """Collect these streams of these symbols from now on. Those that stay are not disturbed."""
-        self._symbols, self._streams = tuple(symbols), tuple(streams)
-        if self._feed is not None and self._intake is not None:
-            names = self._stream_names()
-            self._intake.add_streams(names)
-            self._feed.set_streams(names)
-            if self._writer is not None:
-                self._writer.follow(self._symbols)
+        self._wanted.symbols, self._wanted.streams = tuple(symbols), tuple(streams)
+        if (made := self._made) is not None:
+            names = self._wanted.names()
+            made.intake.add_streams(names)
+            made.feed.set_streams(names)
+            made.writer.follow(self._wanted.symbols)
 
     def use_weight(self, per_minute: int) -> None:
         """So much of the exchange's REST weight is ours from now on."""
@@ -119,7 +105,22 @@ class Collector:
                 self._clock = await self._follow_exchange(rest, tls)
             self._started_ns = self._clock.now_ns()
             self._salvage()
-            await self._collect(rest, tls)
+            await self._collect(
+                Given(
+                    settings=self._settings,
+                    layout=self._layout,
+                    wanted=self._wanted,
+                    clock=self._clock,
+                    collector=self._name,
+                    rest=rest,
+                    tls=tls,
+                    budget=self._budget,
+                    quarantine=self._quarantine,
+                    watch=self._watch_settings,
+                    on_durable=self._on_durable,
+                    on_failure=self._failed,
+                )
+            )
         if self._failure is not None:
             raise CaptureError(
                 f"writing to {self._layout.root} failed: {self._failure}. What was fsynced before is safe; free "
@@ -154,94 +155,20 @@ class Collector:
                 f" ({salvaged.problem})" if salvaged.problem else "",
             )
 
-    async def _collect(self, rest: str, tls: ssl.SSLContext | None) -> None:
-        loop = asyncio.get_running_loop()
-        settings, exchange = self._settings, self._exchange
-        writer = self._writer = Writer(
-            self._layout,
-            exchange,
-            self._name,
-            WriterSettings(
-                settings.fsync_ms / 1000,
-                int(settings.rotate_seconds * NS_PER_SECOND),
-                int(settings.hole_grace_seconds * NS_PER_SECOND),
-            ),
-            self._quarantine,
-            on_written=lambda sizes: _call_soon(loop, intake.written, sizes),
-            on_durable=self._on_durable,
-            on_failure=lambda error: _call_soon(loop, self._failed, error),
-            on_trouble=lambda cause: _call_soon(loop, intake.trouble, cause),
+    async def _collect(self, given: Given) -> None:
+        made = self._made = assemble(given)
+        intake, writer, feed = made.intake, made.writer, made.feed
+        intake.event(
+            PROCESS, control.CollectorStarted(self._name, __version__, self._settings.hole_grace_seconds)
         )
-        for symbol in self._symbols:
-            writer.open_symbol(symbol)
-        writer.follow(self._symbols)
-        writer.open_leftovers()
-        intake = self._intake = StreamIntake(
-            exchange,
-            self._clock,
-            writer.put,
-            queue_bytes=settings.queue_bytes,
-            flush_bytes=settings.flush_bytes,
-        )
-        run = _next_run(self._layout)
-        prefix = f"c-{self._name.rpartition('-')[2]}-{run}"
-        intake.event(PROCESS, control.CollectorStarted(self._name, __version__, settings.hole_grace_seconds))
         writer.start()
-
-        names = self._stream_names()
-        intake.add_streams(names)
-        url = (settings.endpoint.websocket or exchange.websocket).rstrip("/") + exchange.connect_path
-        feed = self._feed = Feed(
-            exchange,
-            FeedSettings(
-                ConnectionSettings(
-                    Target(url, tls, coalesce_ms=settings.coalesce_ms),
-                    silence_seconds=settings.silence_seconds,
-                ),
-                streams_per_connection=settings.streams_per_connection,
-                handover_seconds=settings.handover_seconds,
-            ),
-            intake,
-            self._clock,
-            names,
-            prefix,
-        )
-        self._probe = ClockProbe(
-            rest,
-            intake,
-            self._clock,
-            every_seconds=settings.clock_probe_seconds,
-            tls=tls,
-            name=PROCESS,
-            recording=lambda: bool(self._symbols),
-            budget=self._budget,
-        )
-        self._healing = Healing(
-            self._layout,
-            exchange,
-            self._clock,
-            intake,
-            self._budget,
-            f"rest-{prefix.removeprefix('c-')}",
-            HealingSettings(settings.heal, settings.endpoint.rest, tls),
-        )
-        asker = self._asker = open_asker(self._layout, exchange, rest, tls)
-        self._watch = LivenessWatch(
-            exchange,
-            feed,
-            intake,
-            asker,
-            self._clock,
-            self._stream_names,
-            self._watch_settings,
-            offset_us=self._offset_us,
-        )
+        intake.add_streams(self._wanted.names())
         helpers: list[asyncio.Task[Any]] = [
-            asyncio.create_task(self._probe.run(), name="clock probe"),
-            asyncio.create_task(self._watch.run(), name="liveness"),
-            asyncio.create_task(self._healing.run(), name="healing"),
+            asyncio.create_task(made.probe.run(), name="clock probe"),
+            asyncio.create_task(made.watch.run(), name="liveness"),
+            asyncio.create_task(made.healing.run(), name="healing"),
             asyncio.create_task(self._cut_forever(intake), name="flush"),
-            asyncio.create_task(self._keep_clock(rest, tls), name="clock"),
+            asyncio.create_task(self._keep_clock(given.rest, given.tls), name="clock"),
             asyncio.create_task(self._stopping.wait(), name="stop"),
         ]
         running: asyncio.Task[Any] = asyncio.create_task(feed.run(), name="feed")
@@ -254,7 +181,7 @@ class Collector:
             for task in helpers:
                 task.cancel()
             results += await asyncio.gather(running, *helpers, return_exceptions=True)
-            await asker.close()
+            await made.asker.close()
             if self._failure is None:
                 intake.event(PROCESS, control.CollectorStopped(self._name, self._reason or "failed"))
                 intake.finish()
@@ -321,21 +248,9 @@ class Collector:
         self._failure = error
         self.stop("writing failed")
 
-    def _stream_names(self) -> list[str]:
-        return [self._exchange.stream_name(s, kind) for s in self._symbols for kind in self._streams]
-
     def snapshot(self) -> CollectorSnapshot:
         """What there is to say now; before `run` has begun, almost nothing."""
-        feed = self._feed.snapshot() if self._feed else FeedSnapshot([], {}, 0)
-        offset = self._probe.latest if self._probe else None
-        intake, writer = self._intake, self._writer
-        assert (intake is None) == (writer is None)
-        live = self._feed.acknowledged if self._feed else frozenset[str]()
-        streams = intake.stream_snapshots(offset.offset_us if offset else 0, live) if intake else []
-        if self._watch is not None:
-            streams = with_judgements(streams, self._watch.judgements, self._clock)
-        wanted = set(self._stream_names())
-        return CollectorSnapshot(
+        nothing_yet = CollectorSnapshot(
             version=__version__,
             collector=self._name,
             exchange=self._exchange.name,
@@ -344,55 +259,46 @@ class Collector:
             taken_ns=self._clock.now_ns(),
             clock=self._settings.clock,
             clock_speed=self._clock.speed,
+            clock_offset_us=None,
+            clock_round_trip_us=None,
+            streams=[],
+            symbols=[],
+            connections=[],
+            outcomes={},
+            reconnects=0,
+            quarantined={},
+            writer=Writer.nothing_yet(self._settings.queue_bytes),
+            idle=not self._wanted.symbols,
+        )
+        if (made := self._made) is None:
+            return nothing_yet
+        feed, offset, intake = made.feed.snapshot(), made.probe.latest, made.intake
+        streams = intake.stream_snapshots(offset.offset_us if offset else 0, made.feed.acknowledged)
+        streams = with_judgements(streams, made.watch.judgements, self._clock)
+        wanted = set(self._wanted.names())
+        return msgspec.structs.replace(
+            nothing_yet,
             clock_offset_us=offset.offset_us if offset else None,
             clock_round_trip_us=offset.round_trip_us if offset else None,
             # One that was removed stays accepted, but nobody waits for it to be live again.
             streams=[stream for stream in streams if stream.name in wanted],
-            symbols=writer.symbol_snapshots if writer else [],
+            symbols=made.writer.symbol_snapshots,
             connections=feed.connections,
             outcomes=feed.outcomes,
             reconnects=feed.reconnects,
-            quarantined=intake.quarantined if intake else {},
+            quarantined=intake.quarantined,
             writer=msgspec.structs.replace(
-                writer.snapshot(intake.queued_bytes, self._settings.queue_bytes, intake.queue_full_total),
+                made.writer.snapshot(
+                    intake.queued_bytes, self._settings.queue_bytes, intake.queue_full_total
+                ),
                 lost_messages=sum(stream.lost_messages for stream in streams),
                 lost_bytes=sum(stream.lost_bytes for stream in streams),
-            )
-            if writer and intake
-            else Writer.nothing_yet(self._settings.queue_bytes),
-            idle=not self._symbols,
-            replacements=dict(self._watch.replacements) if self._watch else {},
-            liveness_requests=self._asker.requests if self._asker else 0,
-            healing=self._healing.snapshot() if self._healing else None,
+            ),
+            replacements=dict(made.watch.replacements),
+            liveness_requests=made.asker.requests,
+            healing=made.healing.snapshot(),
         )
-
-    def _offset_us(self) -> int:
-        offset = self._probe.latest if self._probe else None
-        return offset.offset_us if offset else 0
-
-
-def _call_soon(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *arguments: object) -> None:
-    with suppress(RuntimeError):  # the loop is closed: nobody is left to be told
-        loop.call_soon_threadsafe(function, *arguments)
 
 
 async def _forever() -> None:
     await asyncio.Event().wait()
-
-
-def _next_run(layout: Layout) -> int:
-    """How often a collector has started here, this time included: so that no connection's name comes twice.
-
-    On a disk that is full it may be a number of another kind, as unlikely to have been used.
-    """
-    path = layout.state / "runs"
-    try:
-        run = int(path.read_text()) + 1
-    except (FileNotFoundError, ValueError):
-        run = 1
-    try:
-        durable.write(path, b"%d\n" % run)
-    except OSError as error:
-        log.error("%s can't be written: %s", path, error)
-        return time.time_ns() // NS_PER_SECOND
-    return run

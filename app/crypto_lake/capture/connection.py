@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from crypto_lake.capture.backoff import MessagePace
@@ -13,6 +12,7 @@ from crypto_lake.capture.intake_protocol import Intake
 from crypto_lake.capture.opening import open_transport
 from crypto_lake.capture.outcome import Ending, Outcome, Reason
 from crypto_lake.capture.snapshot import ConnectionSnapshot
+from crypto_lake.capture.subscriptions import Request, Subscriptions
 from crypto_lake.capture.transport import Connector, Target, Transport, TransportError
 from crypto_lake.exchanges import Exchange, Head
 from crypto_lake.lake import control
@@ -45,13 +45,6 @@ class ConnectionSettings:
     streams_per_request: int = 128
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
-    subscribe: bool
-    streams: tuple[str, ...]
-    sent_at: float
-
-
 class Connection:
     """Runs once. `run` returns when the connection has ended, for whatever reason; it raises nothing of the network.
 
@@ -79,9 +72,6 @@ class Connection:
         self.name = name
         self.messages = 0  # of streams
         self.exchange_time_us = 0
-        self.acknowledged: frozenset[str] = frozenset()
-        self.refused: frozenset[str] = frozenset()
-        self.acknowledged_at: dict[str, float] = {}  # the loop's time, of each that is acknowledged
         self.condemned = ""  # why it is to be replaced although it stands
         self.shutdown_announced = False
         self.connected_at: float | None = None  # the loop's time
@@ -90,11 +80,7 @@ class Connection:
         self._settings = settings
         self._intake = intake
         self._clock = clock
-        self._wanted = frozenset(streams)
-        self._asked: frozenset[str] = frozenset()  # subscribed, or about to be
-        self._batches: deque[tuple[str, ...]] = deque()  # of a refused request, to be asked again in halves
-        self._requests: dict[int, _Request] = {}
-        self._request_id = 0
+        self._subscriptions = Subscriptions(streams, settings.streams_per_request)
         self._pace = MessagePace(exchange.limits.messages_per_second)
         self._replaces = replaces
         self._connect = connect
@@ -109,6 +95,19 @@ class Connection:
         self._was_covering = False
 
     # What others see
+
+    @property
+    def acknowledged(self) -> frozenset[str]:
+        return self._subscriptions.acknowledged
+
+    @property
+    def acknowledged_at(self) -> Mapping[str, float]:
+        """The loop's time, of each stream that is acknowledged."""
+        return self._subscriptions.acknowledged_at
+
+    @property
+    def refused(self) -> frozenset[str]:
+        return self._subscriptions.refused
 
     @property
     def covering(self) -> bool:
@@ -139,8 +138,7 @@ class Connection:
     # What others ask
 
     def set_streams(self, streams: Iterable[str]) -> None:
-        self._wanted = frozenset(streams)
-        self.refused &= self._wanted
+        self._subscriptions.want(streams)
         self._settle_coverage()
         self._work.set()
 
@@ -224,42 +222,16 @@ class Connection:
         loop = asyncio.get_running_loop()
         while True:
             await self._work.wait()
-            if not self._to_ask():
+            if self._subscriptions.next_request() is None:
                 self._work.clear()
                 continue
             await asyncio.sleep(self._pace.wait_seconds(loop.time()))
             # Looked at again: it may have changed while we waited.
-            if (request := self._to_ask()) is None or self._transport is None:
+            if (request := self._subscriptions.next_request()) is None or self._transport is None:
                 continue
-            subscribe, streams = request
-            self._request_id += 1
-            if subscribe:
-                self._asked |= frozenset(streams)
-                message = self._exchange.subscribe(streams, self._request_id)
-            else:
-                self._asked -= frozenset(streams)
-                message = self._exchange.unsubscribe(streams, self._request_id)
-            if self._batches and self._batches[0] == streams:
-                self._batches.popleft()
-            self._requests[self._request_id] = _Request(subscribe, streams, loop.time())
-            self._transport.send(message)
-
-    def _to_ask(self) -> tuple[bool, tuple[str, ...]] | None:
-        """The next request: whether to subscribe, and which streams. None: all was asked for."""
-        while self._batches:
-            batch = tuple(s for s in self._batches[0] if s in self._wanted)
-            if batch:
-                self._batches[0] = batch
-                return True, batch
-            self._batches.popleft()
-        # A stream whose last request is not answered yet waits: two requests for it must not cross.
-        unanswered = frozenset[str]().union(*(r.streams for r in self._requests.values()))
-        most = self._settings.streams_per_request
-        if drop := sorted(self._asked - self._wanted - unanswered):
-            return False, tuple(drop[:most])
-        if add := sorted(self._wanted - self._asked - self.refused - unanswered):
-            return True, tuple(add[:most])
-        return None
+            request_id = self._subscriptions.sent(request, loop.time())
+            message = self._exchange.subscribe if request.subscribe else self._exchange.unsubscribe
+            self._transport.send(message(request.streams, request_id))
 
     async def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Limits of time, and the sign of life."""
@@ -278,8 +250,11 @@ class Connection:
             if now - max(self._transport.last_received_at, unpaused_at) > settings.silence_seconds:
                 self._fail(Reason.SILENT, f"no byte for {settings.silence_seconds:g} s")
                 return
-            oldest = min((r.sent_at for r in self._requests.values()), default=now)
-            if now - max(oldest, unpaused_at) > settings.reply_seconds:
+            unanswered_since = self._subscriptions.unanswered_since
+            if (
+                unanswered_since is not None
+                and now - max(unanswered_since, unpaused_at) > settings.reply_seconds
+            ):
                 self._fail(Reason.TIMEOUT, f"a request had no reply for {settings.reply_seconds:g} s")
                 return
             if now >= next_alive:
@@ -314,50 +289,35 @@ class Connection:
             _log.info("%s: the exchange will close this connection", self.name)
             self._changed()
             return
-        request = self._requests.pop(head.request_id, None) if isinstance(head.request_id, int) else None
+        request = self._subscriptions.answered(head.request_id)
         if request is None:
             _log.warning(
                 "%s: a reply to no request of ours: %s, id %r", self.name, head.control, head.request_id
             )
             return
-        streams = frozenset(request.streams)
         if head.control == "error":
             self._refused(request)
-        elif request.subscribe:
-            self.acknowledged |= streams
-            now = asyncio.get_running_loop().time()
-            self.acknowledged_at |= dict.fromkeys(streams, now)
-            self._intake.event(self.name, control.Subscribed(request.streams))
         else:
-            self.acknowledged -= streams
-            for stream in streams:
-                self.acknowledged_at.pop(stream, None)
-            self._intake.event(self.name, control.Unsubscribed(request.streams))
+            self._subscriptions.accept(request, asyncio.get_running_loop().time())
+            told = control.Subscribed if request.subscribe else control.Unsubscribed
+            self._intake.event(self.name, told(request.streams))
         self._settle_coverage()
         self._work.set()
 
-    def _refused(self, request: _Request) -> None:
-        """Of a refused request, find the streams that are to blame by asking for its halves."""
+    def _refused(self, request: Request) -> None:
         if not request.subscribe:
             self._fail(Reason.SUBSCRIBE_REFUSED, f"could not unsubscribe {', '.join(request.streams[:5])}")
             return
-        streams = request.streams
-        self._asked -= frozenset(streams)
-        if len(streams) > 1:
-            half = len(streams) // 2
-            self._batches.extend((streams[:half], streams[half:]))
+        refused = self._subscriptions.refuse(request)
+        if refused is None:
             return
-        if not self._wanted.issuperset(streams):
-            return  # no longer wanted while the request was under way
-        self.refused |= frozenset(streams)
-        refused = ", ".join(streams)
         _log.error("%s: the exchange refuses the stream %s", self.name, refused)
-        if self.refused >= self._wanted:
+        if self._subscriptions.all_refused:
             self._fail(Reason.SUBSCRIBE_REFUSED, f"all streams were refused, the last was {refused}")
         self._changed()
 
     def _settle_coverage(self) -> None:
-        if self.acknowledged >= self._wanted - self.refused and self.acknowledged:
+        if self._subscriptions.complete:
             if self._covered_at is None:
                 self._covered_at = asyncio.get_running_loop().time()
             if self._state == "subscribing":

@@ -13,9 +13,11 @@ from typing import NamedTuple
 from crypto_lake.capture.backoff import AttemptBudget, Backoff, cool_down_seconds
 from crypto_lake.capture.connection import Connection, ConnectionSettings
 from crypto_lake.capture.intake_protocol import Intake
+from crypto_lake.capture.leaving import why_leave
 from crypto_lake.capture.opening import open_transport
-from crypto_lake.capture.outcome import Outcome, Reason
+from crypto_lake.capture.outcome import Reason
 from crypto_lake.capture.plan import Standing, Step, next_step, plan
+from crypto_lake.capture.slot import Carried, Running, Slot
 from crypto_lake.capture.snapshot import ConnectionSnapshot
 from crypto_lake.capture.transport import Connector
 from crypto_lake.exchanges import Exchange
@@ -29,8 +31,6 @@ _LOOK_SECONDS = 0.5  # how often a slot looks at its connections when nothing ca
 _EARLIEST_HANDOVER = 0.9
 # The budget of attempts is the address's, and others may use it too.
 _SHARE_OF_ATTEMPTS = 0.8
-# A connection that is alone can't be compared with others; its streams may all be quiet.
-_ALONE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,46 +46,12 @@ class FeedSettings:
     backoff: Backoff = field(default_factory=Backoff)
 
 
-class Carried(NamedTuple):
-    """By which connection a stream comes, since when (the loop's time) it is acknowledged there."""
-
-    connection: str
-    since: float
-    is_replaced: bool  # another one is about to take over
-
-
 class FeedSnapshot(NamedTuple):
     """outcomes: ended connections by reason. reconnects: connections opened because one had been lost."""
 
     connections: list[ConnectionSnapshot]
     outcomes: dict[str, int]
     reconnects: int
-
-
-@dataclass(eq=False)
-class _Running:
-    connection: Connection
-    task: asyncio.Task[Outcome]
-    handover_at_age: float
-
-
-@dataclass(eq=False)
-class _Slot:
-    """Streams served by one connection, or by two while one takes over."""
-
-    streams: frozenset[str]
-    wake: asyncio.Event
-    current: _Running | None = None
-    successor: _Running | None = None
-    leaving: _Running | None = None  # told to end, not ended yet
-    failures: int = 0
-    retry_at: float = float("-inf")
-    lost: bool = False  # the next connection makes good for one that was lost
-    gone: bool = False  # none of its streams is wanted any more
-
-    @property
-    def running(self) -> list[_Running]:
-        return [r for r in (self.current, self.successor, self.leaving) if r is not None]
 
 
 class Feed:
@@ -122,7 +88,7 @@ class Feed:
         self._wanted = frozenset(streams)
         self.at_rest: frozenset[str] = frozenset()
         """Streams that are known to be silent because their market is: no reason to replace a connection."""
-        self._slots: dict[int, _Slot] = {}
+        self._slots: dict[int, Slot] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._count = 0
         self._outcomes: Counter[str] = Counter()
@@ -153,8 +119,7 @@ class Feed:
         """Take what has come, close every connection and have `run` return. Does not wait for the exchange."""
         self._stopping.set()
         for slot in self._slots.values():
-            for running in slot.running:
-                running.connection.end(Reason.STOPPED)
+            slot.end(Reason.STOPPED)
             slot.wake.set()
         tasks = [running.task for slot in self._slots.values() for running in slot.running]
         if tasks:
@@ -173,22 +138,13 @@ class Feed:
 
     def carried(self) -> dict[str, Carried]:
         """By stream, the connection that it is expected on. What is not acknowledged yet is not there."""
-        return {
-            stream: Carried(slot.current.connection.name, since, slot.successor is not None)
-            for slot in self._slots.values()
-            if slot.current is not None
-            for stream, since in slot.current.connection.acknowledged_at.items()
-        }
+        return dict(carried for slot in self._slots.values() for carried in slot.carried())
 
     def replace(self, connection: str, why: str) -> bool:
         """Have another one take over from this connection, make before break. False where that is under way, or it is gone."""
         for slot in self._slots.values():
             if slot.current is not None and slot.current.connection.name == connection:
-                if slot.current.connection.condemned or slot.successor is not None:
-                    return False
-                slot.current.connection.condemned = why
-                slot.wake.set()
-                return True
+                return slot.condemn(why)
         return False
 
     @property
@@ -211,20 +167,17 @@ class Feed:
         for number, streams in planned.items():
             slot = self._slots.get(number)
             if slot is None:
-                slot = self._slots[number] = _Slot(streams, asyncio.Event())
+                slot = self._slots[number] = Slot(streams)
                 self._tasks.create_task(self._keep(number, slot), name=f"slot {number}")
             elif slot.streams != streams:
-                slot.streams = streams
-                for running in (slot.current, slot.successor):
-                    if running is not None:
-                        running.connection.set_streams(streams)
+                slot.set_streams(streams)
 
     def _symbol_of(self, stream: str) -> str:
         return self._exchange.parse_stream_name(stream)[0]
 
     # One slot
 
-    async def _keep(self, number: int, slot: _Slot) -> None:
+    async def _keep(self, number: int, slot: Slot) -> None:
         """Serve one slot until it is gone or the feed is stopped."""
         loop = asyncio.get_running_loop()
         try:
@@ -232,12 +185,10 @@ class Feed:
                 now = loop.time()
                 self._settle_ended(slot, now)
                 if self._stopping.is_set() or slot.gone:
-                    reason = Reason.STOPPED if self._stopping.is_set() else Reason.UNSUBSCRIBED
-                    for running in slot.running:
-                        running.connection.end(reason)
+                    slot.end(Reason.STOPPED if self._stopping.is_set() else Reason.UNSUBSCRIBED)
                     if not slot.running:
                         return
-                    await self._wait(slot, _LOOK_SECONDS)
+                    await slot.wait(_LOOK_SECONDS)
                     continue
                 may_open_at = max(slot.retry_at, self._budget.free_at(now))
                 step = next_step(
@@ -247,34 +198,21 @@ class Feed:
                     case Step.OPEN:
                         self._open(slot, now)
                     case Step.PROMOTE:
-                        slot.current, slot.successor = slot.successor, None
+                        slot.promote()
                     case Step.SWAP:
-                        self._swap(slot, now)
+                        assert slot.current is not None
+                        slot.swap(self._why_leave(slot.current, now) or Reason.LIFETIME)
                     case Step.WAIT:
                         wait = may_open_at - now if may_open_at > now else _LOOK_SECONDS
-                        await self._wait(slot, min(wait, _LOOK_SECONDS))
+                        await slot.wait(min(wait, _LOOK_SECONDS))
         finally:
-            for running in slot.running:
-                running.connection.end(Reason.STOPPED)
+            slot.end(Reason.STOPPED)
             if tasks := [running.task for running in slot.running]:
                 await asyncio.wait(tasks)
             self._slots.pop(number, None)
             self._settle_ended(slot, loop.time())
 
-    async def _wait(self, slot: _Slot, seconds: float) -> None:
-        """Until a connection of the slot ended, something called, or the time is over."""
-        called = asyncio.ensure_future(slot.wake.wait())
-        try:
-            await asyncio.wait(
-                {called, *(running.task for running in slot.running)},
-                timeout=seconds,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-        finally:
-            called.cancel()
-            slot.wake.clear()
-
-    def _open(self, slot: _Slot, now: float) -> None:
+    def _open(self, slot: Slot, now: float) -> None:
         self._budget.spend(now)
         self._count += 1
         replaced = slot.current
@@ -290,7 +228,7 @@ class Feed:
             changed=slot.wake.set,
         )
         share = self._chance.uniform(_EARLIEST_HANDOVER, 1.0)
-        running = _Running(
+        running = Running(
             connection,
             asyncio.create_task(connection.run(), name=connection.name),
             share * self._settings.handover_seconds,
@@ -302,17 +240,7 @@ class Feed:
         else:
             slot.successor = running
 
-    def _swap(self, slot: _Slot, now: float) -> None:
-        """The successor covers the streams: end the current connection."""
-        old, new = slot.current, slot.successor
-        assert old is not None
-        assert new is not None
-        reason = self._leave(old, now) or Reason.LIFETIME
-        why = f" ({old.connection.condemned})" if reason is Reason.STREAM_DEAD else ""
-        old.connection.end(reason, f"{new.connection.name} took over{why}")
-        slot.current, slot.successor, slot.leaving = new, None, old
-
-    def _settle_ended(self, slot: _Slot, now: float) -> None:
+    def _settle_ended(self, slot: Slot, now: float) -> None:
         """Take note of connections that ended, and settle when the next may be tried."""
         for running in slot.running:
             if not running.task.done():
@@ -344,32 +272,21 @@ class Feed:
                 max(delay, cool_down),
             )
 
-    def _standing(self, running: _Running | None, now: float) -> Standing | None:
+    def _standing(self, running: Running | None, now: float) -> Standing | None:
         if running is None:
             return None
-        return Standing(running.connection.covering, self._leave(running, now))
+        return Standing(running.connection.covering, self._why_leave(running, now))
 
-    def _leave(self, running: _Running, now: float) -> Reason | None:
-        """Why this connection must be replaced, or None."""
-        connection = running.connection
-        if connection.shutdown_announced:
-            return Reason.SERVER_SHUTDOWN
-        if connection.condemned:
-            return Reason.STREAM_DEAD
-        if connection.connected_at is None:
-            return None
-        if now - connection.connected_at >= running.handover_at_age:
-            return Reason.LIFETIME
-        if connection.acknowledged and connection.acknowledged <= self.at_rest:
-            return None
-        if (since := connection.quiet_since) is not None and now - since > self._settings.no_data_seconds:
-            others = [
-                r.connection
-                for slot in self._slots.values()
-                for r in slot.running
-                if r is not running and r.connection.last_message_at is not None
-            ]
-            lately = any((c.last_message_at or 0.0) > since for c in others)
-            if lately or now - since > _ALONE * self._settings.no_data_seconds:
-                return Reason.NO_DATA
-        return None
+    def _why_leave(self, running: Running, now: float) -> Reason | None:
+        seen = running.seen(now, self.at_rest, others_spoke=self._others_spoke(running))
+        return why_leave(seen, self._settings.no_data_seconds)
+
+    def _others_spoke(self, running: Running) -> bool:
+        """Whether another one brought messages since this one might have; False where this one brought some."""
+        since = running.connection.quiet_since
+        return since is not None and any(
+            (other.connection.last_message_at or 0.0) > since
+            for slot in self._slots.values()
+            for other in slot.running
+            if other is not running
+        )

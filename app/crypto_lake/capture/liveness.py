@@ -15,9 +15,9 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from crypto_lake.capture.feed import Carried
 from crypto_lake.capture.hearing import Hearing
 from crypto_lake.capture.routes import Route
+from crypto_lake.capture.slot import Carried
 from crypto_lake.capture.snapshot import StreamSnapshot
 from crypto_lake.completeness.asking import AskError
 from crypto_lake.completeness.entries import Quiet

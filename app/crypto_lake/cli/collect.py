@@ -98,7 +98,8 @@ def assemble(loaded: Loaded, layout: Layout, on_durable: OnDurable | None) -> Co
     """The collector for this configuration. Its settings have the names of the configuration's."""
     import msgspec
 
-    from crypto_lake.capture.collector import Collector, CollectorSettings
+    from crypto_lake.capture.collector import Collector
+    from crypto_lake.capture.collector_settings import CollectorSettings
 
     settings = CollectorSettings(**msgspec.structs.asdict(loaded.config.collector))
     return Collector(settings, layout, on_durable=on_durable)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from crypto_lake.capture.feed import Carried
 from crypto_lake.capture.liveness import LivenessWatch
 from crypto_lake.capture.routes import Buffer, Route
+from crypto_lake.capture.slot import Carried
 from crypto_lake.completeness.asking import AskError
 from crypto_lake.completeness.entries import Quiet
 from crypto_lake.completeness.liveness import Liveness
