@@ -102,3 +102,25 @@ def ids_elsewhere(
             if within[0] <= within[1]:
                 found.add_interval(*within)
     return [(interval.first, interval.last) for interval in found]
+
+
+def is_closed(day: Mapping[int, BarsHour], records: Mapping[int, BarsHour], end: int) -> bool:
+    """Whether the bars of a day that ends with the hour before `end` lack nothing: it is there to its end, without a hole,
+    and its last trade is followed by the next one.
+
+    day: its hours. records: all hours that are known. A hole counts in the hour of the trade after it; that one of the
+    hour which holds the first trade after the day may begin in the day.
+    """
+    if max(day, default=end) != end - 1 or any(record.holes for record in day.values()):
+        return False
+    following = min((hour for hour, record in records.items() if hour >= end and record.first), default=None)
+    if following is None:
+        return False
+    last = max(
+        (record.last[0] for hour, record in records.items() if hour < end and record.last), default=None
+    )
+    after = records[following]
+    if last is None or after.first is None or after.first[0] <= last + 1:
+        return True
+    # Ids between may be known by their times in other hours. Until it is made, an hour says nothing of holes.
+    return bool(after.key) and not after.holes

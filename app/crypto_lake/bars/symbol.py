@@ -6,31 +6,28 @@ off anywhere is taken up by the next.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 import polars as pl
 
-from crypto_lake import __version__
 from crypto_lake.bars import hours as pure
-from crypto_lake.bars import table
+from crypto_lake.bars import standing, table
 from crypto_lake.bars.coverage import reach
+from crypto_lake.bars.day_manifest import day_manifest, digests_of
 from crypto_lake.bars.raw import HOUR_NS, Core, SymbolRaw, unix_hour
 from crypto_lake.bars.report import DayReport
 from crypto_lake.bars.rows import BAR_SCHEMA, HOUR_SECONDS, all_gaps, hour_rows, open_gaps
 from crypto_lake.bars.seconds import Edge
-from crypto_lake.lake.checksums import measure
 from crypto_lake.lake.deletions import is_deleted
 from crypto_lake.lake.manifests import (
     BarsHour,
     BarsManifest,
     Input,
     read_bars_manifest,
-    sha256_of,
     write_bars_manifest,
 )
-from crypto_lake.model.checksums import Checksums
 from crypto_lake.model.clock import Hour
 from crypto_lake.model.intervals import IntervalSet
 
@@ -123,7 +120,9 @@ class SymbolBars:
         wanted = list(hours)
         around = pure.surroundings(wanted, self._records, self._reach())
         unread = self.raw.unread_hours()
-        missing = {day for day, m in self._manifests.items() if m.rows and not self._bars_stand(m)}
+        missing = {
+            day for day, m in self._manifests.items() if m.rows and not standing.is_there(self.layout, m)
+        }
         found: list[int] = []
         for hour in wanted:
             record = self._records.get(hour)
@@ -136,15 +135,6 @@ class SymbolBars:
             ):
                 found.append(hour)
         return found
-
-    def _bars_stand(self, manifest: BarsManifest) -> bool:
-        try:
-            return (self.layout.root / manifest.path).stat().st_size == manifest.bytes
-        except FileNotFoundError:
-            return False
-
-    def _is_whole(self, manifest: BarsManifest) -> bool:
-        return self._bars_stand(manifest) and sha256_of(self.layout.root / manifest.path) == manifest.sha256
 
     # Making
 
@@ -197,8 +187,8 @@ class SymbolBars:
         # The file may hold more than the hours that its manifest tells of: a day that was taken over in part.
         same = (
             before is not None
-            and self._bars_stand(before)
-            and (rows.height, digests) == (before.rows, _digests(before))
+            and standing.is_there(self.layout, before)
+            and (rows.height, digests) == (before.rows, digests_of(before))
         )
         if rows.height and not (same and not self.rebuild):
             table.write(path, rows, digests)
@@ -220,40 +210,18 @@ class SymbolBars:
     def _kept(self, day: str, hours: Sequence[int]) -> dict[int, pl.DataFrame]:
         """Rows of the day as they stand, by hour; an hour whose rows are not what they were is dropped."""
         path, manifest = self.layout.bars(self.exchange, self.symbol, day), self._manifests.get(day)
-        whole = manifest is not None and self._is_whole(manifest)
-        found = table.read(path, trusted=whole)
-        if found is None and path.exists():
-            data, origin = path.read_bytes(), str(path.relative_to(self.layout.root))
-            self.raw.quarantine.add(
-                origin.replace("/", "-"), data, "a file of bars that can't be read", origin
-            )
-        kept: dict[int, pl.DataFrame] = {}
-        for hour in hours:
-            record = self._records.get(hour)
-            if record is None:
-                continue
-            rows = table.hour_of(found[0], hour) if found else pl.DataFrame(schema=BAR_SCHEMA)
-            if rows.height == record.rows and (not record.rows or table.digest(rows) == record.digest):
-                kept[hour] = rows
-            else:
-                del self._records[hour]
-                self._cores.pop(hour, None)  # so that it is entered again
-        if manifest is not None and manifest.rows and not whole:
+        records = {hour: self._records[hour] for hour in hours if hour in self._records}
+        found = standing.rows_of(self.layout, path, manifest, records, self.raw.quarantine)
+        for hour in found.changed:
+            del self._records[hour]
+            self._cores.pop(hour, None)  # so that it is entered again
+        if manifest is not None and manifest.rows and not found.whole:
             self._manifests.pop(day)  # so that the file is written anew
-        return kept
+        return found.rows
 
-    def _refuses(self, hour: int, core: Core, kept: dict[int, pl.DataFrame]) -> bool:
-        """Whether the rows that stand know more than raw does now, because some of it has gone."""
+    def _refuses(self, hour: int, core: Core, kept: Mapping[int, pl.DataFrame]) -> bool:
         record = self._records.get(hour)
-        if record is None or hour not in kept:
-            return False
-        if core.trades.trades < record.trades:
-            return True  # ids that were there: a file has gone, or was damaged where it lies
-        if core.quotes.updates >= record.quotes:
-            return False
-        # Fewer quotes of all the same files may be right: an earlier hour's turned out to be later ones.
-        names = {name for name, _ in core.files}
-        return not record.inputs or any(name not in names for name in record.inputs)
+        return record is not None and hour in kept and standing.know_more(record, core)
 
     def _enter_core(self, hour: int, core: Core) -> None:
         """What other hours need to know of this one; its rows come after."""
@@ -311,7 +279,16 @@ class SymbolBars:
     def _enter_day(self, day: str, hours: Sequence[int], rows: pl.DataFrame, now_ns: int) -> None:
         path = self.layout.bars(self.exchange, self.symbol, day)
         records = {hour: self._records[hour] for hour in hours}
-        names = sorted({name for record in records.values() for name in record.inputs})
+        manifest = day_manifest(
+            self.layout, self.exchange, self.symbol, day, rows, records, self._inputs(records.values())
+        )
+        self._manifests[day] = manifest
+        self._manifests[day] = msgspec.structs.replace(manifest, final=self._final(day, now_ns))
+        write_bars_manifest(self.layout, path, self._manifests[day])
+
+    def _inputs(self, records: Iterable[BarsHour]) -> tuple[Input, ...]:
+        """What these hours were made of; what is gone from here is known by the manifest that named it before."""
+        names = sorted({name for record in records for name in record.inputs})
         before = {i.path: i for m in self._manifests.values() for i in m.inputs} if names else {}
         inputs: list[Input] = []
         for name in names:
@@ -321,30 +298,7 @@ class SymbolBars:
                 inputs.append(Input(full, entry.bytes, entry.sha256))
             elif full in before:
                 inputs.append(before[full])
-        ids = rows.select(pl.col("first_trade_id").min(), pl.col("last_trade_id").max()).row(0)
-        sums = measure(path) if rows.height else Checksums(0, "", "", "")
-        manifest = BarsManifest(
-            exchange=self.exchange,
-            symbol=self.symbol,
-            day=day,
-            path=str(path.relative_to(self.layout.root)),
-            schema=table.BARS_SCHEMA_VERSION,
-            program=__version__,
-            bytes=sums.bytes,
-            sha256=sums.sha256,
-            rows=rows.height,
-            trades=sum(record.trades for record in records.values()),
-            first_trade_id=ids[0],
-            last_trade_id=ids[1],
-            final=False,
-            inputs=tuple(inputs),
-            hours=records,
-            crc32c=sums.crc32c,
-            md5=sums.md5,
-        )
-        self._manifests[day] = manifest
-        self._manifests[day] = msgspec.structs.replace(manifest, final=self._final(day, now_ns))
-        write_bars_manifest(self.layout, path, self._manifests[day])
+        return tuple(inputs)
 
     def _final(self, day: str, now_ns: int) -> bool:
         end = unix_hour(Hour(day, 23)) + 1
@@ -352,15 +306,10 @@ class SymbolBars:
             return False
         if now_ns >= end * HOUR_NS + _FINAL_ANYWAY_NS:
             return True
-        records = self._manifests[day].hours
         settled = not any(hour < end for hour in self.raw.open_hours) and not any(
             hour <= end for hour in self.raw.unread_hours()
         )
-        last = max(records, default=end)
-        following = any(hour >= end and record.first for hour, record in self._records.items())
-        return (
-            settled and last == end - 1 and not any(record.holes for record in records.values()) and following
-        )
+        return settled and pure.is_closed(self._manifests[day].hours, self._records, end)
 
     def _report(
         self, day: str, hours: Sequence[int], made: int, refused: int, rows: pl.DataFrame
@@ -384,19 +333,8 @@ class SymbolBars:
 
     def last_second(self) -> int | None:
         """The newest second that has a row, of days whose file is here."""
-        for day in sorted(self._manifests, reverse=True):
-            manifest = self._manifests[day]
-            if not manifest.rows or not self._is_whole(manifest):
-                continue
-            found = table.read(self.layout.root / manifest.path, trusted=True)
-            if found is not None and found[0].height:
-                return int(found[0]["window_start"].cast(pl.Int64)[-1]) // 10**6
-        return None
+        return standing.last_second(self.layout, self._manifests)
 
 
 def _edge(edge: Edge | None) -> tuple[int, int] | None:
     return None if edge is None else (edge.id, edge.time_us)
-
-
-def _digests(manifest: BarsManifest) -> dict[int, str]:
-    return {hour: record.digest for hour, record in manifest.hours.items() if record.rows}

@@ -81,7 +81,8 @@ def _read_on(path: Path, symbol: _Symbol) -> None:
                 ids = Interval(line.first_id, line.last_id)
                 symbol.open.remove(ids)
                 symbol.inexact.remove(ids)
-                if line.outcome == "unavailable" or line.action == "aggTrades":
+                sums = line.outcome == "healed" and line.action == "aggTrades"
+                if line.outcome == "unavailable" or sums:
                     symbol.inexact.add_interval(ids.first, ids.last)
             case _:
                 pass

@@ -16,6 +16,7 @@ from typing import Final, Literal
 from crypto_lake.completeness import heal
 from crypto_lake.completeness.entries import Outcome
 from crypto_lake.completeness.heal import Road, Told, Wanted
+from crypto_lake.completeness.heal_doubt import Doubts, KeepAnswer
 from crypto_lake.completeness.heal_files import (
     Healed,
     Origin,
@@ -35,11 +36,9 @@ from crypto_lake.completeness.heal_rest import (
     RoadClosedError,
 )
 from crypto_lake.exchanges import Exchange, PastRow
-from crypto_lake.lake.control import RestAnswer
 from crypto_lake.lake.layout import Layout
 from crypto_lake.model.clock import Clock
 from crypto_lake.model.intervals import Interval, IntervalSet
-from crypto_lake.model.market import NS_PER_SECOND
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +49,8 @@ _DISK_SECONDS: Final = 60.0  # between two looks at what a backfill may have bro
 _PAGES: Final = 20  # of a hole at a time: 20,000 rows, some 4 MB
 _MOST_WAIT_SECONDS: Final = 2.0  # so that a new hole, or a larger share, is seen soon
 _DISK_PAUSE_SECONDS: Final = 30.0
-_TRIES: Final = 5  # and more, before ids of which the exchange says nothing are given up
-_OLD_NS: Final = 24 * 3600 * NS_PER_SECOND  # of a hole of which the exchange has said nothing for so long
 
 Settle = Callable[[str, Sequence[Outcome]], None]
-KeepAnswer = Callable[[RestAnswer], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,16 +94,19 @@ class Healer:
         self._rest = rest
         self._roads = Roads(roads, exchange.past.trades.source)
         self._connection = connection
-        self._settle, self._keep_answer = settle, keep_answer
+        self._settle = settle
         self._holes = HoleReader(layout, exchange.name)
         self._done: dict[str, IntervalSet] = {}
         self._looked_for: set[tuple[str, Interval]] = set()
         self._looked_at = float("-inf")
         self._patience = Patience()
+        # Where a turn ended before its hole did: the key of the last row before these ids, by symbol, first id and road.
+        self._keys: dict[tuple[str, int, str], int] = {}
+        self._doubts = Doubts(self._patience, clock, self._settled, keep_answer)
         self._state: State = "idle"
         self._open = self._oldest_us = 0
         self._problem = ""
-        self._trades = self._aggregated = self._files = self._never = self._unavailable = 0
+        self._trades = self._aggregated = self._files = 0
 
     @property
     def figures(self) -> HealingFigures:
@@ -117,8 +116,8 @@ class Healer:
             self._trades,
             self._aggregated,
             self._files,
-            self._never,
-            self._unavailable,
+            self._doubts.never_existed,
+            self._doubts.unavailable,
             dict(self._rest.requests),
             self._problem,
             self._oldest_us,
@@ -153,6 +152,7 @@ class Healer:
         if not wanted:
             self._state, self._problem = "idle", ""
             self._patience.clear()
+            self._keys.clear()
             return _LOOK_SECONDS
         now = time.monotonic()
         due = [want for want in wanted if self._patience.is_due(want, now)]
@@ -205,7 +205,8 @@ class Healer:
         rows: list[PastRow] = []
         left = want
         told = Told()
-        key: int | None = None  # of the last row that came
+        # Of the last row that came. Times alone would lead to the hole's beginning again, page by page.
+        key = self._keys.pop((want.symbol, want.ids.first, road.name), None)
         try:
             for _ in range(_PAGES):
                 reply = await self._rest.ask(road, self._query(road, left, key))
@@ -233,12 +234,15 @@ class Healer:
             else:
                 return
         except RefusedError as error:
-            self._refused(left, road, error)
+            self._problem = str(error)
+            self._doubts.refused(left, road, error)
             return
         finally:
+            if key is not None and told.reached < want.ids.last:
+                self._keys[want.symbol, left.ids.first, road.name] = key
             if rows:
                 await self._write(want, road, rows)
-        self._doubtful(left, road, told, reply)
+        self._problem = self._doubts.not_all(left, road, told, reply) or self._problem
 
     def _goes_on(self, road: Road, reply: Reply, key: int | None) -> bool:
         """Whether rows that end before the ids have next ones: aggregates are asked for by times, which may be too early."""
@@ -288,67 +292,3 @@ class Healer:
         for outcome in found:
             done.add_interval(outcome.first_id, outcome.last_id)
         self._settle(symbol, found)
-
-    # What can't be had
-
-    def _doubtful(self, left: Wanted, road: Road, told: Told, reply: Reply) -> None:
-        """The exchange has not all of it. It must say so twice, a minute apart, to be believed."""
-        if not told.skipped and told.older is None:
-            self._silent(left, road, reply)
-            return
-        skipped = bool(told.skipped)
-        ids = told.skipped[0] if skipped else told.older
-        assert ids is not None
-        if self._patience.is_certain(left.symbol, ids, "skipped" if skipped else "older", time.monotonic()):
-            answer_ns = self._keep(left.symbol, road, ids, reply.status, _around(reply, ids))
-            if skipped:
-                self._give_up(left.symbol, ids, road, "never_existed", "", answer_ns)
-            else:
-                why = f"the exchange's history begins at id {reply.rows[0].first_id}"
-                self._give_up(left.symbol, ids, road, "unavailable", why, answer_ns)
-
-    def _silent(self, left: Wanted, road: Road, reply: Reply) -> None:
-        """It says nothing of ids that are gone by: perhaps it is behind. After a day of it they can't be had."""
-        tries = self._patience.put_off(left, time.monotonic())
-        self._problem = f"{road.name} has nothing of {left.symbol} from id {left.ids.first} on"
-        if tries >= _TRIES and self._clock.now_ns() - left.before_time_us * 1000 >= _OLD_NS:
-            answer_ns = self._keep(left.symbol, road, left.ids, reply.status, reply.body)
-            why = "the exchange has nothing of them"
-            self._give_up(left.symbol, left.ids, road, "unavailable", why, answer_ns)
-
-    def _refused(self, left: Wanted, road: Road, error: RefusedError) -> None:
-        """A symbol that the exchange does not have (any more): the same answer a minute later makes it certain."""
-        self._problem = str(error)
-        if self._patience.is_certain(left.symbol, left.ids, "refused", time.monotonic()):
-            answer_ns = self._keep(left.symbol, road, left.ids, error.status, error.body)
-            self._give_up(left.symbol, left.ids, road, "unavailable", str(error)[:200], answer_ns)
-
-    def _keep(self, symbol: str, road: Road, ids: Interval, status: int, body: bytes) -> int:
-        text = body.decode(errors="replace")
-        return self._keep_answer(RestAnswer(symbol, road.call.source, ids.first, ids.last, status, text))
-
-    def _give_up(
-        self, symbol: str, ids: Interval, road: Road, outcome: str, reason: str, answer_ns: int
-    ) -> None:
-        log.warning("trades %d to %d of %s: %s %s", ids.first, ids.last, symbol, outcome, reason)
-        if outcome == "never_existed":
-            self._never += len(ids)
-        else:
-            self._unavailable += len(ids)
-        self._patience.forget(symbol, ids.first)
-        line = Outcome(
-            first_id=ids.first,
-            last_id=ids.last,
-            action=road.call.source,
-            outcome=outcome,
-            reason=reason,
-            answer_ns=answer_ns,
-        )
-        self._settled(symbol, [line])
-
-
-def _around(reply: Reply, ids: Interval) -> bytes:
-    """The rows of an answer, verbatim, that stand around what it does not have: the last before it, the first after."""
-    before = [row for row in reply.rows if row.last_id < ids.first][-1:]
-    after = [row for row in reply.rows if row.first_id > ids.last][:1]
-    return b"[" + b",".join(row.message for row in (*before, *after)) + b"]"

@@ -291,6 +291,36 @@ def test_a_day_is_final_when_it_ended_without_a_hole_or_after_two_days(layout: L
     assert final(day_end + 3600)
 
 
+def test_a_day_is_not_final_while_the_hole_at_its_end_is_open(layout: Layout) -> None:
+    day_end = BASE - BASE % 86400 + 86400
+    to_midnight = day_end - BASE
+
+    def final() -> bool:
+        transform(layout, "binance", clock=At(day_end + 3600))
+        manifest = read_bars_manifest(layout, layout.bars("binance", "BTCUSDT", "2024-08-09"))
+        assert manifest is not None
+        return manifest.final
+
+    part(layout, 1, [trade(1, 0), trade(2, to_midnight - 600)], to_midnight - 600)
+    part(layout, 2, [trade(5, to_midnight + 600), trade(6, to_midnight + 601)], to_midnight + 600)
+    assert not final()
+    part(layout, 3, [trade(4, to_midnight + 5)], to_midnight + 5)
+    assert not final()
+    part(layout, 4, [trade(3, to_midnight - 5)], to_midnight - 5)
+    assert final()
+
+
+def test_a_hole_of_the_next_day_alone_does_not_keep_a_day_open(layout: Layout) -> None:
+    day_end = BASE - BASE % 86400 + 86400
+    to_midnight = day_end - BASE
+    part(layout, 1, [trade(1, 0), trade(2, to_midnight - 600)], to_midnight - 600)
+    part(layout, 2, [trade(3, to_midnight + 600), trade(6, to_midnight + 601)], to_midnight + 600)
+    transform(layout, "binance", clock=At(day_end + 3600))
+    manifest = read_bars_manifest(layout, layout.bars("binance", "BTCUSDT", "2024-08-09"))
+    assert manifest is not None
+    assert manifest.final
+
+
 def test_one_symbol_that_fails_does_not_stop_the_others(layout: Layout) -> None:
     part(layout, 1, [trade(1, 0)])
     line = trade(1, 0).replace(b"BTCUSDT", b"ETHUSDT").replace(b"btcusdt", b"ethusdt")

@@ -171,6 +171,8 @@ def test_holes_are_read_from_ledgers_as_they_grow(tmp_path: Path) -> None:
     file.append([_outcome(7, 8, "healed", "archive")])
     reader.look()
     assert [w.ids for w in reader.inexact()] == [Interval(9, 9)]
+    file.append([_outcome(9, 9, "never_existed", "aggTrades")])
+    assert (reader.look(), reader.inexact()) == ([], []), "an answer that there is none is no sum"
     file.close()
     path.unlink()
     new, _ = LedgerFile.open(path, "binance", "BTCUSDT", "other")

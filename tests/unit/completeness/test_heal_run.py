@@ -232,6 +232,40 @@ def test_sums_are_taken_where_single_trades_are_not_served(bench: Callable[..., 
     assert [source for source, _ in b.exchange.asked] == ["historicalTrades", *["aggTrades"] * 2]
 
 
+def test_a_long_hole_is_had_by_sums_turn_by_turn_and_each_page_once(bench: Callable[..., Bench]) -> None:
+    """3 trades a row, 4 rows a page of which the first is known: 9 trades a page, and 20 pages a turn."""
+    b = bench(Exchange(range(1, 1000), page=4), roads=(SUMS,))
+    b.hole(10, 900)
+    b.hole(3, 4, before=1)
+    b.steps(7)
+    *long, short = [(first, last) for first, last, _, outcome in b.told() if outcome == "healed"]
+    assert short == (3, 4)
+    assert [first for first, _ in long] == [10, *(last + 1 for _, last in long[:-1])]
+    assert (len(long), long[-1][1]) == (5, 900)
+    assert len(b.exchange.asked) < 105
+
+
+def test_the_budget_may_end_anywhere_in_a_long_hole_of_sums(bench: Callable[..., Bench]) -> None:
+    """Three pages a minute: each turn begins where the one before had to wait."""
+    b = bench(Exchange(range(1, 400), page=4), roads=(SUMS,))
+    ask, left = b.exchange.ask, 3
+
+    async def rationed(road: Road, query: Mapping[str, str]) -> Reply:
+        nonlocal left
+        if not left:
+            left = 3
+            raise MustWaitError(0.0, 0, "this lake's share of the weight is used")
+        left -= 1
+        return await ask(road, query)
+
+    b.exchange.ask = rationed
+    b.hole(10, 300)
+    b.steps(30)
+    assert max(last for _, last, _, _ in b.told()) == 300
+    assert b.healer.figures.holes == 0
+    assert len(b.exchange.asked) < 40
+
+
 def test_a_page_of_sums_that_ends_before_the_hole_is_read_on(bench: Callable[..., Bench]) -> None:
     b = bench(Exchange(range(1, 60), page=4), roads=(SUMS,))
     b.hole(20, 24)
