@@ -99,12 +99,16 @@ def test_a_day_is_the_same_from_its_archive_and_over_rest_and_is_fetched_once(
     assert {row["state"] for row in archived.values()} <= {"healed", "complete", "incomplete"}
 
 
-def test_sums_become_exact_once_the_archive_is_had(tmp_path: Path) -> None:
+def test_sums_become_exact_once_the_archive_is_had(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def sums(simulator: Simulator) -> None:
         assert backfill(simulator, tmp_path, "--source", "rest") == 0
+        assert "not whole yet" in capsys.readouterr().out
         states = assert_equal_klines(Layout(tmp_path), market(), "BTCUSDT", but=SUMS)
         assert states["aggregated"] > 10
         assert backfill(simulator, tmp_path, "--source", "archive") == 0
+        assert "not whole yet" not in capsys.readouterr().out
         states = assert_equal_klines(Layout(tmp_path), market(), "BTCUSDT")
         assert "aggregated" not in states
         assert states["healed"] > 10

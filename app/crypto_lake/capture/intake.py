@@ -252,8 +252,8 @@ class StreamIntake:
                     lost.messages,
                     cause,
                     lost.bytes,
-                    lost.first_id,
-                    lost.last_id,
+                    max(lost.first_id, 0),
+                    max(lost.last_id, 0),
                 )
                 self._event(received_ns, PROCESS, event)
 

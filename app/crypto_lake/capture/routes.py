@@ -68,19 +68,20 @@ class Route:
         lost.messages += 1
         lost.bytes += len(message)
         if trade_id >= 0:
-            lost.first_id = min(trade_id, lost.first_id or trade_id)
+            lost.first_id = min(trade_id, lost.first_id) if lost.first_id >= 0 else trade_id
             lost.last_id = max(trade_id, lost.last_id)
         self.lost_messages += 1
         self.lost_bytes += len(message)
 
 
 class Lost:
-    """Messages of a stream that were let go, one after the other."""
+    """Messages of a stream that were let go, one after the other. Ids: of the trades among them, -1 for none."""
 
     __slots__ = ("bytes", "first_id", "last_id", "messages")
 
     def __init__(self) -> None:
-        self.messages = self.bytes = self.first_id = self.last_id = 0
+        self.messages = self.bytes = 0
+        self.first_id = self.last_id = -1
 
 
 def latency_of(samples_us: deque[int], offset_us: int) -> Latency | None:

@@ -14,6 +14,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
+import msgspec
+
 from crypto_lake.completeness import archive, heal
 from crypto_lake.completeness.archive import ArchiveError, Archives
 from crypto_lake.completeness.backfill_day import (
@@ -39,7 +41,7 @@ from crypto_lake.completeness.held import around, held_ids, next_missing
 from crypto_lake.exchanges import Exchange, PastRow
 from crypto_lake.lake import records
 from crypto_lake.lake.layout import Layout
-from crypto_lake.model.clock import Clock
+from crypto_lake.model.clock import Clock, Hour
 from crypto_lake.model.intervals import Interval, IntervalSet
 
 log = logging.getLogger(__name__)
@@ -98,7 +100,9 @@ class Backfill:
         """Fetch what raw does not hold of the day. Raises BackfillError, and OSError where it can't be written."""
         held = await asyncio.to_thread(held_ids, self._layout, self._exchange, symbol, around(day))
         work = Day(symbol, day, held, IntervalSet())
-        over = self._clock.now_ns() // 1000 >= work.end_us
+        # Before anything is asked: of what happens later an answer need not know.
+        now_us = self._clock.now_ns() // 1000
+        over = now_us >= work.end_us
         source, sha256 = "", ""
         if self._source != "rest" and over:
             sha256 = await self._from_archive(work)
@@ -110,7 +114,6 @@ class Backfill:
                 f"there is no archive of {symbol} for {day}: the exchange publishes a day's on the next. "
                 "--source rest asks for single trades"
             )
-        missing = sum(len(hole) for hole in work.ids.holes())
         record = DayRecord(
             day=day,
             source=source,
@@ -119,8 +122,9 @@ class Backfill:
             files=work.files,
             first_id=work.ids.first,
             last_id=work.ids.last,
-            missing=missing,
-            whole=over and not missing and source != self._exchange.past.aggregates.source,
+            missing=work.missing(),
+            whole=source != self._exchange.past.aggregates.source
+            and work.is_whole(now_us, archived=bool(sha256)),
             sha256=sha256,
             ended_ns=time.time_ns(),
         )
@@ -194,11 +198,14 @@ class Backfill:
         return used
 
     async def _pages(self, work: Day) -> AsyncIterator[tuple[Road, list[PastRow]]]:
+        """Rows of the day from the first trade on that is not held, page by page; some pages have none."""
         first = await self._first_between(work, work.start_us, work.end_us)
         if first is None:
             return
         # Where the next day begins; None: it has not begun, or nothing was traded in it yet.
         after = await self._first_between(work, work.end_us, work.end_us + DAY_US)
+        work.begins_at, work.ends_at = first.first_id, after.first_id - 1 if after is not None else None
+        # `key`: of an aggregate that is not behind `at`, also while single trades come: their call may be closed.
         at, key = first.first_id, first.key
         while after is None or at < after.first_id:
             at = next_missing(work.held, at)
@@ -207,11 +214,17 @@ class Backfill:
             road, reply = await self._ask(work, at, key)
             rows = [row for row in reply.rows if row.last_id >= at]
             inside = [row for row in rows if work.start_us <= row.time_us < work.end_us]
-            if inside:
-                yield road, inside
-            if not rows or len(inside) < len(rows):
+            work.rows += len(reply.rows) - len(rows)
+            yield road, inside
+            if not reply.rows or len(inside) < len(rows):
                 break
-            at, key = rows[-1].last_id + 1, rows[-1].key
+            last = reply.rows[-1]
+            sums = road.call.source == self._exchange.past.aggregates.source
+            if not rows and not (sums and last.key > key):
+                break
+            # Also where the whole page lies before `at`, among what is held: the next one follows it.
+            key = last.key if sums else key
+            at = max(at, last.last_id + 1)
         self._note_held(work, first.first_id, after.first_id - 1 if after is not None else work.held.last)
 
     def _note_held(self, work: Day, first: int, last: int | None) -> None:
@@ -221,15 +234,22 @@ class Backfill:
                 work.ids.add_interval(part.first, part.last)
 
     async def _first_between(self, work: Day, start_us: int, end_us: int) -> PastRow | None:
-        """The first trade then, or the aggregate that holds it: asked for by time, which aggregates alone allow."""
-        past = self._exchange.past
-        query = past.aggregates_query(work.symbol, start_us, end_us - 1, 1)
-        aggregates = past.aggregates.source
+        """The first trade then, or the aggregate that holds it: asked for by time, which aggregates alone allow.
+
+        A page of them, since the first may be without trades: such are not among the rows.
+        """
+        call = self._exchange.past.aggregates
+        query = self._exchange.past.aggregates_query(work.symbol, start_us, end_us - 1, call.rows)
         _, reply = await self._asked(
-            work, lambda: [road for road in self._roads if road.call.source == aggregates], lambda _: query
+            work, lambda: [road for road in self._roads if road.call.source == call.source], lambda _: query
         )
-        inside = [row for row in reply.rows if start_us <= row.time_us < end_us]
-        return inside[0] if inside else None
+        if not reply.rows and len(msgspec.json.decode(reply.body, type=list[msgspec.Raw])) >= call.rows:
+            at = Hour.of_ns(start_us * 1000).day
+            raise BackfillError(
+                f"none of the first {call.rows} aggregates that the exchange has of {work.symbol} on {at} holds a "
+                f"trade, so REST does not tell where {work.day} begins or ends; --source archive takes its archive"
+            )
+        return next((row for row in reply.rows if start_us <= row.time_us < end_us), None)
 
     async def _ask(self, work: Day, at: int, key: int) -> tuple[Road, Reply]:
         past = self._exchange.past

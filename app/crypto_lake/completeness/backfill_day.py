@@ -20,10 +20,10 @@ _FILE_ROWS: Final = 50_000  # of one file; they are held in memory until it is w
 
 
 class DayRecord(msgspec.Struct, frozen=True):
-    """A day, and what came of it. `trades`: of the day that raw holds now; `missing`: ids between them that it does not.
+    """A day, and what came of it. `trades`: of the day that raw holds now; `missing`: ids of it that it does not.
 
     source: `archive`, `historicalTrades` or `aggTrades`; "" where there was nothing to fetch. `whole`: the day was over,
-    and all of it was had, trade by trade. `ended_ns`: real time.
+    its ends were known, and all between them was had, trade by trade. `ended_ns`: real time.
     """
 
     day: str
@@ -56,7 +56,10 @@ class Progress:
 
 @dataclass
 class Day:
-    """A day being filled: what is had of it, and what waits to be written."""
+    """A day being filled: what is had of it, and what waits to be written.
+
+    begins_at, ends_at: its first and its last id, as REST tells them; None: it was not asked, or did not tell.
+    """
 
     symbol: str
     day: str
@@ -66,6 +69,8 @@ class Day:
     fetched: int = 0
     files: int = 0
     bytes: int = 0
+    begins_at: int | None = None
+    ends_at: int | None = None
 
     @property
     def start_us(self) -> int:
@@ -74,6 +79,24 @@ class Day:
     @property
     def end_us(self) -> int:
         return self.start_us + DAY_US
+
+    def missing(self) -> int:
+        """How many ids of the day are not had, from the first to the last that is known of."""
+        told = (self.ids.first, self.ids.last, self.begins_at, self.ends_at)
+        known = [id_ for id_ in told if id_ is not None]
+        if not known:
+            return 0
+        return sum(len(hole) for hole in self.ids.missing(Interval(min(known), max(known))))
+
+    def is_whole(self, now_us: int, *, archived: bool) -> bool:
+        """Whether all of the day is had. now_us: before it was asked for.
+
+        An archive has a day's end. REST tells it by the first trade after it; where there was none, the exchange may not
+        have told its last trades yet. It is believed when the next day is over, too, without one.
+        """
+        if now_us < self.end_us or self.missing():
+            return False
+        return archived or self.ends_at is not None or now_us >= self.end_us + DAY_US
 
 
 class Keeper:

@@ -281,3 +281,31 @@ def test_a_hole_is_in_the_ledger_once_its_grace_is_over(rig: Rig) -> None:
     rig.end()
     lines = read(rig.layout.ledger("binance", "BTCUSDT")).lines
     assert [(line.first_id, line.last_id) for line in lines if isinstance(line, Hole)] == [(2, 2)]
+
+
+@pytest.mark.parametrize(
+    ("messages", "first", "last"),
+    [
+        ([trade(0), trade(1), trade(2)], 0, 2),
+        ([trade(2), trade(0), trade(1)], 0, 2),
+        ([QUOTE, trade(7), trade(5), trade(9)], 5, 9),
+        ([QUOTE, QUOTE], 0, 0),
+    ],
+)
+def test_of_messages_let_go_the_first_and_the_last_trade_are_told(
+    messages: list[bytes], first: int, last: int
+) -> None:
+    batches: list[Batch] = []
+    intake = StreamIntake(BINANCE, HandClock(), batches.append, queue_bytes=1, flush_bytes=10**5)
+    intake.add_streams(["btcusdt@trade", "btcusdt@bookTicker"])
+    intake.trouble("disk_full")
+    intake.drain("c-1", START_NS, [QUOTE])  # it fills the queue
+    intake.drain("c-1", START_NS, messages)
+    intake.finish()
+    told = [event for batch in batches for *_, event in batch.events]
+    lost = [event for event in told if isinstance(event, control.MessagesLost)]
+    assert sum(event.count for event in lost) == len(messages)
+    ids = {event.stream: (event.first_id, event.last_id) for event in lost}
+    of_trades = ids.pop("btcusdt@trade", (0, 0))
+    assert of_trades == (first, last)
+    assert set(ids.values()) <= {(0, 0)}, "quotes have no ids"
