@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from crypto_lake_operator import cron
-
 RUNBOOK: Final = "docs/runbook.md"
 # Tasks of every volume, as a collector reports them; `check` is one where it is wanted. `publish` has no volume: the
 # operator tells of it.
@@ -30,17 +28,21 @@ class Alert(NamedTuple):
 
 
 class LakeFacts(NamedTuple):
-    """What the rules of one lake depend on. schedules: of the tasks that it has, as cron has them."""
+    """What the rules of one lake depend on. periods_minutes: the longest time between two runs, of the tasks that
+    its volumes have.
+    """
 
     collectors: int
     disk_percent: float
-    schedules: dict[str, str]
+    periods_minutes: dict[str, int]
 
 
 def of_lake(facts: LakeFacts) -> list[Alert]:
     """What loses data, or will. An alert is told by pod, so that one says which volume it is about."""
-    late = [_late(task, schedule) for task, schedule in facts.schedules.items() if task in LEAST_LATE_SECONDS]
-    checks = "check" in facts.schedules
+    late = [
+        _late(task, period) for task, period in facts.periods_minutes.items() if task in LEAST_LATE_SECONDS
+    ]
+    checks = "check" in facts.periods_minutes
     # What the last check left stays on the volume: of a lake that checks no more it would be told for good.
     tasks = f"{VOLUME_TASKS}|check" if checks else VOLUME_TASKS
     return [
@@ -197,13 +199,12 @@ def _bars_differ() -> Alert:
     )
 
 
-def _late(task: str, schedule: str) -> Alert:
+def _late(task: str, period_minutes: int) -> Alert:
     """Three periods without success. One that never succeeded is counted from the collector's start.
 
     The last of these must pass while there is the rule: a task that is new, or of a lake that was suspended, gets its turn
     before it is called late. Ten minutes without a figure, as of a collector that restarts, do not begin that anew.
     """
-    period_minutes = cron.longest_period_minutes(schedule)
     limit = max(LEAST_LATE_SECONDS[task], 3 * 60 * period_minutes) - 60 * period_minutes
     succeeded = f'last_over_time(crypto_lake_task_last_ok_timestamp_seconds{{lake,task="{task}"}}[10m])'
     return Alert(

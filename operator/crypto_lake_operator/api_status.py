@@ -103,6 +103,14 @@ class TaskStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
         Time | None, Meta(description="When a run that went well ended. Absent: none did.")
     ] = None
     problem: Annotated[str, Meta(max_length=1024, description="What was wrong with the last run.")] = ""
+    note: Annotated[
+        str,
+        Meta(
+            max_length=1024,
+            description="What is worth knowing of the last run though it was not wrong: of `check`, symbols that the "
+            "exchange no longer has.",
+        ),
+    ] = ""
 
 
 class CopiesStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

@@ -11,18 +11,37 @@ from crypto_lake_operator.api_base import Cron, Name, Part, Series, Size, set_of
 
 
 class Schedules(Part, frozen=True):
-    """When the tasks run, as cron in UTC: minute, hour, day of month, month, day of week, in numbers."""
+    """When the tasks run, as cron in UTC: minute, hour, day of month, month, day of week, in numbers. Absent: at a time of
+    their own (timetable.py).
+    """
 
-    transform: Annotated[Cron, Meta(description="Sealing of hours, then raw to bars, on each volume.")] = (
-        "*/5 * * * *"
-    )
-    upload: Annotated[Cron, Meta(description="From each volume to the bucket, verified.")] = "12 * * * *"
+    transform: Annotated[
+        Cron | None,
+        Meta(
+            description="Sealing of hours, then raw to bars, on each volume. Absent: every five minutes, at the volume's own."
+        ),
+    ] = None
+    upload: Annotated[
+        Cron | None,
+        Meta(
+            description="From each volume to the bucket, verified. Absent: once an hour, in the volume's own of the minutes "
+            "10 to 29."
+        ),
+    ] = None
     publish: Annotated[
-        Cron, Meta(description="Final days of bars into the bucket, one task for all volumes.")
-    ] = "32 * * * *"
-    cleanup: Annotated[Cron, Meta(description="Deletes from each volume what retention allows.")] = (
-        "42 * * * *"
-    )
+        Cron | None,
+        Meta(
+            description="Final days of bars into the bucket, one task for all volumes. Absent: once an hour, in the lake's "
+            "own of the minutes 30 to 44."
+        ),
+    ] = None
+    cleanup: Annotated[
+        Cron | None,
+        Meta(
+            description="Deletes from each volume what retention allows. Absent: once an hour, in the volume's own of the "
+            "minutes 45 to 59."
+        ),
+    ] = None
 
 
 class Check(Part, frozen=True):
@@ -35,12 +54,12 @@ class Check(Part, frozen=True):
         ),
     ] = True
     schedule: Annotated[
-        Cron,
+        Cron | None,
         Meta(
-            description="When, as cron in UTC: once a day, after the day before is final. What was checked and has not changed "
-            "is not asked for again."
+            description="When, as cron in UTC, best after the day before is final. Absent: once a day, in the volume's own "
+            "minute from 03:00 to 06:59. What was checked and has not changed is not asked for again."
         ),
-    ] = "22 3 * * *"
+    ] = None
 
 
 class Publish(Part, frozen=True):
@@ -71,8 +90,9 @@ class Macro(Part, frozen=True):
         ),
     ] = DEFAULT_SERIES
     schedule: Annotated[
-        Cron,
+        Cron | None,
         Meta(
-            description="When they are fetched, as cron in UTC: once a day, after New York's market has closed."
+            description="When they are fetched, as cron in UTC, best after New York's market has closed. Absent: once a day, "
+            "in the lake's own minute from 06:00 to 07:59."
         ),
-    ] = "17 6 * * *"
+    ] = None

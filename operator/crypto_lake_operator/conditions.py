@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from crypto_lake_operator import cron, naming, quantity, steps
+from crypto_lake_operator import naming, quantity, steps, timetable
 from crypto_lake_operator.actions import Wait
 from crypto_lake_operator.api import CryptoLake
 from crypto_lake_operator.api_status import TaskStatus, Truth
@@ -235,7 +235,7 @@ def uploaded(lake: CryptoLake, observed: Observed, slots: list[Seen], publish: T
     if failing:
         return Verdict("False", Reason.UPLOAD_FAILING, some(failing, "; "))
     now_s = observed.taken_at.timestamp()
-    limit_seconds = max(LATE_LEAST_SECONDS, 3 * 60 * cron.longest_period_minutes(lake.spec.schedules.upload))
+    limit_seconds = max(LATE_LEAST_SECONDS, 3 * 60 * timetable.longest_period_minutes(lake.spec, "upload"))
     late = [
         seen.name
         for seen in slots
@@ -263,7 +263,9 @@ def _publish_problem(lake: CryptoLake, observed: Observed) -> str:
         return ""
     scheduled = _seconds(child.status.get("lastScheduleTime"))
     succeeded = _seconds(child.status.get("lastSuccessfulTime") or child.created)
-    limit_seconds = max(LATE_LEAST_SECONDS, 3 * 60 * cron.longest_period_minutes(lake.spec.schedules.publish))
+    limit_seconds = max(
+        LATE_LEAST_SECONDS, 3 * 60 * timetable.longest_period_minutes(lake.spec, naming.PUBLISH)
+    )
     if not succeeded or scheduled - succeeded <= limit_seconds:
         return ""
     return (

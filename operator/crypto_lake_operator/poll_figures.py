@@ -31,7 +31,7 @@ class Picture(NamedTuple):
     disk_percent: int | None
     disk_full: bool
     disk_full_in_seconds: int | None
-    tasks: tuple[tuple[str, bool, str, bool], ...]
+    tasks: tuple[tuple[str, bool, str, str, bool], ...]
     checked_ns: int
     bars_differ: bool
     heals: bool
@@ -64,9 +64,12 @@ def picture(report: Report, before: Picture | None) -> Picture:
         if soon is None
         else steps.down(soon, steps.DISK_FULL_SECONDS, before and before.disk_full_in_seconds),
         tuple(
-            (name, task.ok, task.problem, task.failures > 0) for name, task in sorted(report.tasks.items())
+            (name, task.ok, task.problem, task.note, task.failures > 0)
+            for name, task in sorted(report.tasks.items())
         ),
-        report.tasks["check"].ended_ns if "check" in report.tasks else 0,
+        # While one runs, the end of the run before is what the status tells.
+        (report.tasks["check"].ended_ns if "check" in report.tasks else 0)
+        or (before.checked_ns if before else 0),
         report.bars_differ,
         report.healing is not None and report.healing.gaps_waiting > 0,
     )

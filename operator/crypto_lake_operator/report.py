@@ -42,15 +42,28 @@ class Connection(msgspec.Struct, frozen=True):
 
 
 class Task(msgspec.Struct, frozen=True):
-    """Of lake/tasks.py. Times are Unix ns."""
+    """Of lake/tasks.py. Times are Unix ns. ended_ns: 0 while it runs; the others are then still the run's before.
+    note: what is worth knowing of a run that went well.
+    """
 
     started_ns: int = 0
     ended_ns: int = 0
     ok: bool = False
     problem: str = ""
+    note: str = ""
     last_ok_ns: int = 0
     failures: int = 0
     figures: dict[str, Any] = {}
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether any run of it has come to an end."""
+        return bool(self.ended_ns or self.last_ok_ns or self.failures)
+
+    @property
+    def known_end_ns(self) -> int:
+        """When the last run ended that did; 0: that is not told."""
+        return self.ended_ns or (self.last_ok_ns if self.ok else 0)
 
 
 class Healing(msgspec.Struct, frozen=True):

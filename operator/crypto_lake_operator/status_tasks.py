@@ -41,24 +41,29 @@ def of_lake(lake: CryptoLake, observed: Observed, previous: Status) -> tuple[Tas
 
 def of_check(lake: CryptoLake, slots: Sequence[Seen], previous: Status) -> tuple[TaskStatus, ...]:
     """As the collectors tell it of their volumes: well where it went well on all; `lastOk` is the earliest. While one can't
-    be asked it stays as it was.
+    be asked it stays as it was; and while one runs, what its run before came to counts.
     """
     before = previous.task(naming.CHECK)
     if not lake.spec.check.enabled:
         return ()
     tasks = [(seen.name, seen.report.tasks.get(naming.CHECK)) for seen in slots if seen.report]
-    ended = [(name, task) for name, task in tasks if task is not None and task.ended_ns]
-    if not ended or len(tasks) < len(slots):
+    told = [(name, task) for name, task in tasks if task is not None and task.has_ended]
+    ended = [_iso_of_ns(task.known_end_ns) for _, task in told if task.known_end_ns]
+    # The end of a run that failed is not told any more once the next one runs; the status has it.
+    ended += [before.ended] if before is not None else []
+    if not told or not ended or len(tasks) < len(slots):
         return (before,) if before is not None else ()
-    problem = "; ".join(f"{name}: {task.problem}" for name, task in ended if not task.ok)
-    last_ok_ns = min(task.last_ok_ns for _, task in ended)
+    problem = "; ".join(f"{name}: {task.problem}" for name, task in told if not task.ok)
+    last_ok_ns = min(task.last_ok_ns for _, task in told)
+    note = "; ".join(f"{name}: {task.note}" for name, task in told if task.note)
     return (
         TaskStatus(
             name=naming.CHECK,
             ok=not problem,
-            ended=_iso_of_ns(max(task.ended_ns for _, task in ended)),
+            ended=max(ended),
             last_ok=_iso_of_ns(last_ok_ns) if last_ok_ns else None,
             problem=problem[:LONGEST_PROBLEM],
+            note=note[:LONGEST_PROBLEM],
         ),
     )
 

@@ -131,8 +131,8 @@ def _walk(part: Part, path: str) -> Iterator[Problem]:
 def _more(spec: CryptoLakeSpec) -> Iterator[Problem]:
     """What no schema can say, or only clumsily."""
     sets: dict[str, tuple[str, ...]] = {"symbols": spec.symbols, "streams": spec.streams}
-    schedules = {
-        f"schedules.{field.name}": str(getattr(spec.schedules, field.name))
+    schedules: dict[str, str | None] = {
+        f"schedules.{field.name}": getattr(spec.schedules, field.name)
         for field in msgspec.structs.fields(spec.schedules)
     }
     schedules["check.schedule"] = spec.check.schedule
@@ -143,6 +143,8 @@ def _more(spec: CryptoLakeSpec) -> Iterator[Problem]:
         for twice in sorted(value for value, times in Counter(values).items() if times > 1):
             yield Problem(f"spec.{name}", f"{twice} stands twice")
     for name, schedule in schedules.items():
+        if schedule is None:
+            continue
         try:
             cron.shortest_period_minutes(schedule)
         except cron.InvalidCronError as error:

@@ -107,7 +107,8 @@ def text(status: LakeStatus) -> list[str]:
         lines += [f"  {key}: {value}" for key, value in transform_figures(status.transform).items()]
     for task, report in status.tasks.items():
         state = "runs, or died" if not report.ended_ns else "ok" if report.ok else f"failed: {report.problem}"
-        lines.append(f"task        {task} {state}; last ok {utc(report.last_ok_ns / 1e9) or 'never'}")
+        note = f"; {report.note}" if report.note else ""
+        lines.append(f"task        {task} {state}; last ok {utc(report.last_ok_ns / 1e9) or 'never'}{note}")
     lines.append(
         f"raw         {disk.raw_files:,} files, {size(disk.raw_bytes)} ({disk.raw_open_files} being written)"
     )

@@ -29,12 +29,16 @@ class AskError(Exception):
 
     wait_seconds: how long to wait before asking again, as the account of weight says; 0: it says nothing. refused: the
     exchange did answer, and knows nothing of what was asked for, as of a symbol that is gone: of others it may.
+    unknown_symbol: and it says in so many words that there is no such symbol.
     """
 
-    def __init__(self, text: str, wait_seconds: float = 0.0, *, refused: bool = False) -> None:
+    def __init__(
+        self, text: str, wait_seconds: float = 0.0, *, refused: bool = False, unknown_symbol: bool = False
+    ) -> None:
         super().__init__(text)
         self.wait_seconds = wait_seconds
         self.refused = refused
+        self.unknown_symbol = unknown_symbol
 
 
 class Asker:
@@ -116,7 +120,9 @@ class Asker:
         finally:
             await self._note(grant, status, reported, retry_after)
         if status != 200:
-            raise AskError(f"{url}: HTTP {status}", refused=status == _BAD_REQUEST)
+            refused = status == _BAD_REQUEST
+            unknown = refused and self._present.says_unknown_symbol(answer)
+            raise AskError(f"{url}: HTTP {status}", refused=refused, unknown_symbol=unknown)
         return answer
 
     async def _note(self, grant: Grant, status: int, reported: int | None, retry_after: float | None) -> None:

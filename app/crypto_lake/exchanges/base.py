@@ -166,7 +166,8 @@ class Present:
 
     newest: the newest trade id and quote of several symbols. trading: whether they trade at all. klines_query: of a
     symbol's seconds from one time in microseconds on, before another. What reads an answer raises ValueError where it
-    is of another form; `read_quote` and `read_kline` (of a message of the stream) give None.
+    is of another form; `read_quote` and `read_kline` (of a message of the stream) give None. says_unknown_symbol: of the
+    answer to a request that was refused, whether it says that there is no such symbol.
     """
 
     newest: PresentCall
@@ -179,6 +180,7 @@ class Present:
     read_klines: Callable[[bytes], list[KlineRow]]
     read_quote: Callable[[bytes], BestQuote | None]
     read_kline: Callable[[bytes], StreamedKline | None]
+    says_unknown_symbol: Callable[[bytes], bool]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,17 +6,16 @@ the newest trade id and the best quote together, of up to 20 symbols at once; ag
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
-from crypto_lake.exchanges.base import BestQuote, KlineRow, Newest, Present, PresentCall
-from crypto_lake.exchanges.binance_kline import read_kline
-from crypto_lake.exchanges.binance_time import to_us
-from crypto_lake.model.decimals import InexactDecimalError, parse_e8
+from crypto_lake.exchanges.base import BestQuote, Newest, Present, PresentCall
+from crypto_lake.exchanges.binance_kline import INTERVAL, read_kline, read_klines
+from crypto_lake.model.decimals import parse_e8
 
 _TRADING = "TRADING"
-_KLINE_FIELDS = 11
+_INVALID_SYMBOL = -1121  # of its error codes (errors.md)
 
 
 class _Ticker(msgspec.Struct, gc=False, rename="camel"):
@@ -50,11 +49,15 @@ class _Information(msgspec.Struct, gc=False):
     symbols: list[_Symbol]
 
 
+class _Refusal(msgspec.Struct, gc=False):
+    code: int
+
+
+_decode_refusal = msgspec.json.Decoder(_Refusal).decode
 _decode_rows = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_ticker = msgspec.json.Decoder(_Ticker).decode
 _decode_quote = msgspec.json.Decoder(_QuoteMessage).decode
 _decode_information = msgspec.json.Decoder(_Information).decode
-_decode_klines = msgspec.json.Decoder(list[list[int | str]]).decode
 
 
 def symbols_query(symbols: Sequence[str]) -> dict[str, str]:
@@ -66,7 +69,7 @@ def klines_query(symbol: str, start_us: int, end_us: int, limit: int) -> dict[st
     start_ms, end_ms = -(-start_us // 1000), -(-end_us // 1000) - 1
     return {
         "symbol": symbol,
-        "interval": "1s",
+        "interval": INTERVAL,
         "startTime": str(start_ms),
         "endTime": str(end_ms),
         "limit": str(limit),
@@ -88,6 +91,14 @@ def read_trading(answer: bytes) -> dict[str, bool]:
     return {row.symbol: row.status == _TRADING for row in _decode_information(answer).symbols}
 
 
+def says_unknown_symbol(answer: bytes) -> bool:
+    """Whether a refusal is that of a symbol which the exchange does not have, and no other."""
+    try:
+        return _decode_refusal(answer).code == _INVALID_SYMBOL
+    except msgspec.MsgspecError:
+        return False
+
+
 def read_quote(message: bytes) -> BestQuote | None:
     """The best quote of a bookTicker message, None where it is none."""
     try:
@@ -95,26 +106,6 @@ def read_quote(message: bytes) -> BestQuote | None:
         return _quote(data.b, data.B, data.a, data.A)
     except (msgspec.MsgspecError, ValueError):
         return None
-
-
-def read_klines(answer: bytes) -> list[KlineRow]:
-    """Raises ValueError where the answer is no list of klines."""
-    return list(_klines(_decode_klines(answer)))
-
-
-def _klines(rows: Iterable[list[int | str]]) -> Iterable[KlineRow]:
-    for row in rows:
-        if len(row) < _KLINE_FIELDS or not isinstance(row[0], int) or not isinstance(row[8], int):
-            raise ValueError(f"a kline of another form: {str(row)[:120]}")
-        numbers = (row[1], row[2], row[3], row[4], row[5], row[7], row[9], row[10])
-        open_, high, low, close, base, quote, taker_base, taker_quote = (_number(n) for n in numbers)
-        yield KlineRow(to_us(row[0]), open_, high, low, close, base, quote, row[8], taker_base, taker_quote)
-
-
-def _number(text: int | str) -> int:
-    if not isinstance(text, str):
-        raise InexactDecimalError(f"{text!r} is no decimal number as text")
-    return parse_e8(text)
 
 
 def _quote(bid: str, bid_size: str, ask: str, ask_size: str) -> BestQuote:
@@ -132,4 +123,5 @@ PRESENT = Present(
     read_klines=read_klines,
     read_quote=read_quote,
     read_kline=read_kline,
+    says_unknown_symbol=says_unknown_symbol,
 )

@@ -27,7 +27,8 @@ TASKS = ("transform", "compact", "verify", "upload", "publish", "cleanup", "chec
 class TaskReport(msgspec.Struct, frozen=True):
     """Times are the system's real time, in Unix ns: they tell how late a task is, not what it worked on.
 
-    `failures`: how often in a row it has failed. `figures`: the task's own numbers, of its last finished run.
+    `failures`: how often in a row it has failed. `figures`: the task's own numbers, of its last finished run. `note`: what
+    is worth knowing of that run though it is no problem.
     """
 
     task: str
@@ -38,6 +39,7 @@ class TaskReport(msgspec.Struct, frozen=True):
     last_ok_ns: int = 0
     failures: int = 0
     figures: dict[str, Any] = {}
+    note: str = ""
 
 
 _decode = msgspec.json.Decoder(TaskReport).decode
@@ -51,7 +53,14 @@ def begin(layout: Layout, task: str, now_ns: int) -> TaskReport:
     return report
 
 
-def end(layout: Layout, report: TaskReport, now_ns: int, problem: str, figures: dict[str, Any]) -> TaskReport:
+def end(
+    layout: Layout,
+    report: TaskReport,
+    now_ns: int,
+    problem: str,
+    figures: dict[str, Any],
+    note: str = "",
+) -> TaskReport:
     """Note how it ended: well where `problem` is empty."""
     report = msgspec.structs.replace(
         report,
@@ -61,6 +70,7 @@ def end(layout: Layout, report: TaskReport, now_ns: int, problem: str, figures: 
         last_ok_ns=report.last_ok_ns if problem else now_ns,
         failures=report.failures + 1 if problem else 0,
         figures=figures,
+        note=note,
     )
     _write(layout, report)
     return report
@@ -72,6 +82,7 @@ class Outcome:
 
     problem: str = ""
     figures: dict[str, Any] = field(default_factory=dict[str, Any])
+    note: str = ""
 
 
 @contextmanager
@@ -88,10 +99,10 @@ def reported(layout: Layout, task: str, now_ns: Callable[[], int]) -> Generator[
         raise
     except BaseException as error:
         # What it has not come to tell is as it was: a run that was cut off mends nothing.
-        figures = outcome.figures or report.figures
-        end(layout, report, now_ns(), f"{type(error).__name__}: {error}", figures)
+        figures, note = outcome.figures or report.figures, outcome.note or report.note
+        end(layout, report, now_ns(), f"{type(error).__name__}: {error}", figures, note)
         raise
-    end(layout, report, now_ns(), outcome.problem, outcome.figures)
+    end(layout, report, now_ns(), outcome.problem, outcome.figures, outcome.note)
 
 
 def read(layout: Layout) -> dict[str, TaskReport]:

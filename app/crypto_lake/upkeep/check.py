@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
@@ -18,7 +18,7 @@ import polars as pl
 
 from crypto_lake.bars.day_file import read_day
 from crypto_lake.bars.rows import BAR_SCHEMA, HOUR_SECONDS
-from crypto_lake.completeness import klines, ledger, verdict, verdict_table
+from crypto_lake.completeness import gone, klines, ledger, verdict, verdict_table
 from crypto_lake.completeness.raw_klines import RawKlines
 from crypto_lake.completeness.verdict import Counted, Explained, Verdict, differences_of
 from crypto_lake.completeness.verdict_table import CheckedHour
@@ -26,7 +26,7 @@ from crypto_lake.lake import deletions, locks
 from crypto_lake.lake.layout import Layout
 from crypto_lake.model.clock import Clock, Hour
 from crypto_lake.model.market import NS_PER_SECOND, US_PER_SECOND
-from crypto_lake.upkeep.check_asking import ROWS, Asking, Klines
+from crypto_lake.upkeep.check_asking import ROWS, Asking, Klines, Refusal
 from crypto_lake.upkeep.check_report import SCHEMA, CheckReport, DayCheck, Unlike
 
 _log = logging.getLogger(__name__)
@@ -86,6 +86,7 @@ async def check(
             except (OSError, ledger.BrokenLedgerError) as error:  # told, and the others go on
                 _log.error("%s of %s could not be checked: %s", symbol, day, error)
                 failed[f"{symbol} {day}"] = str(error)
+        taken_away, problems = work.refused(await asking.refusals())
     return CheckReport(
         schema=SCHEMA,
         exchange=exchange,
@@ -94,7 +95,8 @@ async def check(
         weight=asker.weight - weight,
         days=made,
         failed=failed,
-        problem=asking.problem,
+        problem="; ".join([*problems, *([asking.ended] if asking.ended else [])]),
+        gone=taken_away,
     )
 
 
@@ -125,7 +127,8 @@ class _Check:
 
     def __init__(self, layout: Layout, exchange: str, asking: Asking, now_ns: int, again: bool) -> None:
         self._layout, self._exchange, self._asking = layout, exchange, asking
-        self._settled = now_ns // NS_PER_SECOND - SETTLED_SECONDS
+        self._now = now_ns // NS_PER_SECOND
+        self._settled = self._now - SETTLED_SECONDS
         self._again = again
 
     async def day(self, symbol: str, day: str) -> DayCheck | None:
@@ -173,6 +176,40 @@ class _Check:
             span[1] == _day_end(day) and len(hours) == -(-span[1] // HOUR_SECONDS) - span[0] // HOUR_SECONDS
         )
         return _told(self._exchange, symbol, day, rows, asked, revised, finished=complete)
+
+    def refused(self, refusals: Mapping[str, Refusal]) -> tuple[dict[str, str], list[str]]:
+        """Symbols that the exchange no longer has, with what it says of them; and of the others why it is a problem."""
+        taken_away: dict[str, str] = {}
+        problems: list[str] = []
+        for symbol, refusal in refusals.items():
+            if not refusal.unknown:
+                problems.append(f"{symbol}: {refusal.why}")
+                continue
+            says = f"{gone.said(refusal.standing)} ({refusal.why})"
+            try:
+                ago_seconds = self._last_trade_ago_seconds(symbol)
+            except OSError as error:
+                problems.append(f"{symbol}: {says}; when it last traded can't be read here: {error}")
+                continue
+            if gone.is_gone(
+                klines_say_unknown=refusal.unknown,
+                standing=refusal.standing,
+                last_trade_ago_seconds=ago_seconds,
+            ):
+                taken_away[symbol] = says
+            else:
+                traded = "" if ago_seconds is None else f"; its last trade here is {ago_seconds} s old"
+                problems.append(f"{symbol}: {says}{traded}")
+        return taken_away, problems
+
+    def _last_trade_ago_seconds(self, symbol: str) -> int | None:
+        """None: there is no bar with a trade on its last two days."""
+        for day in reversed(self._layout.days_with_bars(self._exchange, symbol)[-2:]):
+            read = read_day(self._layout, self._exchange, symbol, day)
+            traded = read[0].filter(pl.col("trade_count") > 0) if read is not None else pl.DataFrame()
+            if traded.height:
+                return self._now - int(traded["window_start"].dt.epoch("s")[-1])
+        return None
 
     async def _hour(
         self,

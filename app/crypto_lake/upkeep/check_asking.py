@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Final, Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Protocol, TypeVar
 
 from crypto_lake.completeness import klines
 from crypto_lake.completeness.asking import AskError
+from crypto_lake.completeness.gone import Standing
 from crypto_lake.model.market import US_PER_SECOND
 
+T = TypeVar("T")
 ROWS: Final = 1000  # of one answer
 _TRIES: Final = 3
 
@@ -22,9 +25,20 @@ class Klines(Protocol):
 
     async def klines(self, symbol: str, start_us: int, end_us: int) -> list[klines.KlineRow]: ...
 
+    async def trading(self, symbols: Sequence[str]) -> Mapping[str, bool]: ...
+
 
 class _StoppedError(Exception):
     """Nothing more is asked in this run, or of this symbol; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Klines of a symbol were refused. why: in the words of the request. unknown: as of a symbol that there is not."""
+
+    why: str
+    unknown: bool
+    standing: Standing = Standing.UNTOLD
 
 
 class Asking:
@@ -35,13 +49,32 @@ class Asking:
         self._patience_seconds = patience_seconds
         self._retry_seconds = retry_seconds
         self._ended = ""  # why nothing more is asked
-        self._refused: dict[str, str] = {}  # by symbol, why nothing more is asked of it
+        self._refused: dict[str, Refusal] = {}  # by symbol, why nothing more is asked of it
 
     @property
-    def problem(self) -> str:
-        """Why something could not be had, "" where all was."""
-        refused = [f"{symbol}: {why}" for symbol, why in self._refused.items()]
-        return "; ".join([*refused, *([self._ended] if self._ended else [])])
+    def ended(self) -> str:
+        """Why nothing more was asked for, "" where all was."""
+        return self._ended
+
+    async def refusals(self) -> dict[str, Refusal]:
+        """By symbol, where klines were refused; with what the exchange says of it otherwise, which is asked now."""
+        found: dict[str, Refusal] = {}
+        for symbol, refusal in self._refused.items():
+            standing = await self._standing(symbol) if refusal.unknown else Standing.UNTOLD
+            found[symbol] = replace(refusal, standing=standing)
+        return found
+
+    async def _standing(self, symbol: str) -> Standing:
+        async def ask() -> bool | None:
+            return (await self._asker.trading([symbol])).get(symbol)
+
+        try:
+            trades = await self._patiently(ask, f"whether {symbol} trades")
+        except AskError as error:
+            return Standing.UNKNOWN if error.unknown_symbol else Standing.UNTOLD
+        except _StoppedError:
+            return Standing.UNTOLD
+        return Standing.UNTOLD if trades is None else Standing.TRADING if trades else Standing.CLOSED
 
     async def klines(
         self, symbol: str, spans: Sequence[tuple[int, int]]
@@ -59,20 +92,33 @@ class Asking:
 
     async def _ask(self, symbol: str, start: int, end: int) -> list[klines.KlineRow]:
         """Raises _StoppedError where it can't be had in this run."""
+        if refusal := self._refused.get(symbol):
+            raise _StoppedError(refusal.why)
+
+        async def ask() -> list[klines.KlineRow]:
+            return await self._asker.klines(symbol, start * US_PER_SECOND, end * US_PER_SECOND)
+
+        try:
+            return await self._patiently(ask, f"klines of {symbol}")
+        except AskError as error:
+            self._refused[symbol] = Refusal(str(error), error.unknown_symbol)
+            raise _StoppedError(str(error)) from None
+
+    async def _patiently(self, ask: Callable[[], Awaitable[T]], what: str) -> T:
+        """Raises AskError where it was refused, _StoppedError where it can't be had in this run."""
         for attempt in range(1, _TRIES + 1):
-            if why := self._ended or self._refused.get(symbol, ""):
-                raise _StoppedError(why)
+            if self._ended:
+                raise _StoppedError(self._ended)
             try:
-                return await self._asker.klines(symbol, start * US_PER_SECOND, end * US_PER_SECOND)
+                return await ask()
             except AskError as error:
                 if error.refused:
-                    self._refused[symbol] = str(error)
-                    raise _StoppedError(str(error)) from None
+                    raise
                 wait = error.wait_seconds or self._retry_seconds
                 if (attempt == _TRIES and not error.wait_seconds) or wait > self._patience_seconds:
                     self._ended = str(error)
                     break
                 self._patience_seconds -= wait
                 await asyncio.sleep(wait)
-        self._ended = self._ended or f"klines of {symbol} could not be had in {_TRIES} tries"
+        self._ended = self._ended or f"{what} could not be had in {_TRIES} tries"
         raise _StoppedError(self._ended)

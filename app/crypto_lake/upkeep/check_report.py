@@ -41,7 +41,9 @@ class DayCheck(msgspec.Struct, frozen=True):
 
 
 class CheckReport(msgspec.Struct, frozen=True):
-    """problem: why the exchange was not asked for all, "" where it was."""
+    """problem: why the exchange was not asked for all, "" where it was, or where it has no more of it to tell. gone: symbols
+    that it no longer has, and what it says of them.
+    """
 
     schema: int
     exchange: str
@@ -52,10 +54,16 @@ class CheckReport(msgspec.Struct, frozen=True):
     failed: dict[str, str]  # symbol and day -> why it could not be checked
     problem: str = ""
     archives: list[str] = []  # symbols and days that the exchange's archive was read of first
+    gone: dict[str, str] = {}
 
     @property
     def unexplained(self) -> int:
         return sum(day.unexplained for day in self.days)
+
+    @property
+    def note(self) -> str:
+        """What a person may want to know though it is no problem, "" where there is nothing."""
+        return "; ".join(f"{symbol}: {what}" for symbol, what in self.gone.items())
 
 
 def figures(reports: Sequence[CheckReport]) -> dict[str, int]:
@@ -70,4 +78,5 @@ def figures(reports: Sequence[CheckReport]) -> dict[str, int]:
         "bars_by_stream": sum(day.by_stream for day in days),
         "klines_revised": sum(day.revised for day in days),
         "weight": sum(report.weight for report in reports),
+        "symbols_gone": sum(len(report.gone) for report in reports),
     }

@@ -113,7 +113,7 @@ def _task_state(report: TaskReport, now_seconds: float) -> str:
         running = f"runs for {duration(max(0.0, now_seconds - report.started_ns / 1e9))}, or died"
         return running + (f"; failed {report.failures} times before" if report.failures else "")
     if report.ok:
-        return "ok"
+        return f"ok; {_cell(report.note)}" if report.note else "ok"
     return f"**failed** {report.failures} times in a row: {_cell(report.problem)}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from crypto_lake_operator import cron, naming
+from crypto_lake_operator import cron, naming, timetable
 from crypto_lake_operator.api import CryptoLakeSpec
 from crypto_lake_operator.naming import Slot
 from crypto_lake_operator.observed import Manifest
@@ -52,11 +52,10 @@ def of_lake(context: Context) -> list[Manifest]:
     spec = context.spec
     if not spec.bucket:
         return []
-    made = [_without_claim(context, naming.PUBLISH, spec.schedules.publish, ["publish"], _scratch(context))]
+    made = [_without_claim(context, naming.PUBLISH, ["publish"], _scratch(context))]
     if spec.macro is not None:
         scratch: dict[str, Any] = {"emptyDir": {"sizeLimit": MACRO_SCRATCH}}
-        command = ["macro", "update"]
-        made.append(_without_claim(context, naming.MACRO, spec.macro.schedule, command, scratch))
+        made.append(_without_claim(context, naming.MACRO, ["macro", "update"], scratch))
     return made
 
 
@@ -72,13 +71,7 @@ def _scratch(context: Context) -> dict[str, Any]:
     return {"ephemeral": {"volumeClaimTemplate": {"spec": claim}}}
 
 
-def _without_claim(
-    context: Context,
-    task: str,
-    schedule: str,
-    command: list[str],
-    scratch: dict[str, Any],
-) -> Manifest:
+def _without_claim(context: Context, task: str, command: list[str], scratch: dict[str, Any]) -> Manifest:
     """A task of the whole lake. Its folder for data is gone with its pod, so it leaves its outcome as the pod's last
     words, which the operator reads.
     """
@@ -86,6 +79,7 @@ def _without_claim(
     arguments = [*command, "--config", f"{CONFIG_FOLDER}/{task}.yml"]
     container = _container(context, task, arguments, [_OUTCOME])
     volumes = [{"name": naming.CLAIM} | scratch, {"name": "config", "configMap": {"name": name}}]
+    schedule = _schedule(context, task, name)
     return _cron_job(context, name, task, schedule, pods.pod_spec(context, [container], volumes), {})
 
 
@@ -99,10 +93,10 @@ def _on_claim(context: Context, slot: Slot, task: str) -> Manifest:
         },
         {"name": "config", "configMap": {"name": naming.config_map(context.name, slot.replica)}},
     ]
-    checks = task == naming.CHECK
-    schedule = context.spec.check.schedule if checks else str(getattr(context.spec.schedules, task))
+    name = naming.task(context.name, slot, task)
+    schedule = _schedule(context, task, name)
     env: list[dict[str, Any]] = []
-    if checks:
+    if task == naming.CHECK:
         env = [_OUTCOME, {"name": PATIENCE_VARIABLE, "value": str(patience_minutes(schedule))}]
     pod = pods.pod_spec(context, [_container(context, task, arguments, env)], volumes)
     # The volume's name (`state/collector`) is made by whoever is there first, and begins with the host's.
@@ -118,8 +112,11 @@ def _on_claim(context: Context, slot: Slot, task: str) -> Manifest:
             ]
         }
     }
-    name = naming.task(context.name, slot, task)
     return _cron_job(context, name, task, schedule, pod, {naming.LABEL_POD: pod_name})
+
+
+def _schedule(context: Context, task: str, name: str) -> str:
+    return timetable.schedule(context.spec, task, context.lake.metadata.namespace, name)
 
 
 def _container(

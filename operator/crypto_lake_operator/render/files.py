@@ -12,7 +12,7 @@ import yaml
 from crypto_lake.config.durations import parse_duration
 from crypto_lake.config.live import is_taken_over
 from crypto_lake.config.schema import CollectorConfig
-from crypto_lake_operator import cron, naming, quantity
+from crypto_lake_operator import naming, quantity, timetable
 from crypto_lake_operator.api import CryptoLakeSpec
 from crypto_lake_operator.naming import Slot
 from crypto_lake_operator.observed import Manifest
@@ -89,7 +89,7 @@ def settings_of(context: Context, slot: Slot) -> dict[str, Any]:
             "port": HTTP_PORT,
         },
         "transform": {
-            "every_minutes": float(cron.longest_period_minutes(spec.schedules.transform)),
+            "every_minutes": float(timetable.longest_period_minutes(spec, "transform")),
             "memory_mb": _transform_memory_mb(spec),
         },
         "retention": {"raw": spec.retention.raw},
@@ -117,7 +117,7 @@ def _alerting(context: Context, slot: Slot) -> dict[str, Any]:
     ]
     tasks = ["transform", "upload", "cleanup"] if context.spec.bucket else ["transform", "cleanup"]
     for task in tasks:
-        period_minutes = cron.longest_period_minutes(getattr(context.spec.schedules, task))
+        period_minutes = timetable.longest_period_minutes(context.spec, task)
         late_minutes = max(LATE_LEAST_MINUTES[task], 3 * period_minutes)
         conditions.append({"type": f"{task}_late", "threshold_minutes": float(late_minutes)})
     if not context.spec.check.enabled:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from crypto_lake_operator import alert_rules, naming
+from crypto_lake_operator import alert_rules, naming, timetable
 from crypto_lake_operator.observed import API_PROMETHEUS_RULE, API_SERVICE_MONITOR, Manifest
+from crypto_lake_operator.render import cronjobs
 from crypto_lake_operator.render.context import Context
 from crypto_lake_operator.render.stateful import COMPONENT
 
@@ -17,15 +18,12 @@ def alerts(context: Context) -> list[alert_rules.Alert]:
     spec = context.spec
     if spec.suspend:
         return []
-    schedules = {"transform": spec.schedules.transform, "cleanup": spec.schedules.cleanup}
-    if spec.bucket:
-        schedules["upload"] = spec.schedules.upload
-    if spec.check.enabled:
-        schedules["check"] = spec.check.schedule
     facts = alert_rules.LakeFacts(
         collectors=len(context.assignment.wanted),
         disk_percent=float(spec.alerts.disk.removesuffix("%")),
-        schedules=schedules,
+        periods_minutes={
+            task: timetable.longest_period_minutes(spec, task) for task in cronjobs.tasks_of_claims(spec)
+        },
     )
     return alert_rules.of_lake(facts)
 

@@ -23,12 +23,7 @@ LAKE = alert_rules.of_lake(
     alert_rules.LakeFacts(
         collectors=2,
         disk_percent=80.0,
-        schedules={
-            "transform": "*/5 * * * *",
-            "upload": "*/15 * * * *",
-            "cleanup": "*/15 * * * *",
-            "check": "*/15 * * * *",
-        },
+        periods_minutes={"transform": 5, "upload": 15, "cleanup": 15, "check": 15},
     )
 )
 ALL = [*LAKE, *alert_rules.OPERATOR]
@@ -359,7 +354,7 @@ def test_a_restart_of_the_collector_does_not_hide_a_task_that_is_late(tmp_path: 
     bool(prometheus.why_not("promtool")), reason=prometheus.why_not("promtool") or "there is one"
 )
 def test_of_a_lake_that_checks_no_more_the_last_check_is_not_told_for_good(tmp_path: Path) -> None:
-    facts = alert_rules.LakeFacts(collectors=2, disk_percent=80.0, schedules={"transform": "*/5 * * * *"})
+    facts = alert_rules.LakeFacts(collectors=2, disk_percent=80.0, periods_minutes={"transform": 5})
     left = {
         series("crypto_lake_checked_seconds", verdict="unexplained"): "3x200",
         series("crypto_lake_task_consecutive_failures", task="check"): "5x200",

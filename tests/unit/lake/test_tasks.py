@@ -51,10 +51,15 @@ def test_a_run_that_is_cut_off_leaves_the_figures_of_the_one_before(tmp_path: Pa
     layout = Layout(tmp_path)
     with tasks.reported(layout, "check", lambda: 10) as task:
         task.figures = {"bars_unexplained": 3}
+        task.note = "worth knowing"
     with pytest.raises(OSError, match="no disk"), tasks.reported(layout, "check", lambda: 20):
         raise OSError("no disk")
     left = tasks.read(layout)["check"]
     assert (left.ok, left.problem, left.figures) == (False, "OSError: no disk", {"bars_unexplained": 3})
+    assert left.note == "worth knowing"
+    with tasks.reported(layout, "check", lambda: 30):
+        pass
+    assert tasks.read(layout)["check"].note == ""
 
 
 def test_a_report_that_can_not_be_written_stops_no_task(

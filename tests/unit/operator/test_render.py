@@ -22,7 +22,7 @@ from crypto_lake.cli.publish import command as publish
 from crypto_lake.config.live import is_taken_over
 from crypto_lake.config.load import changed, load, merge
 from crypto_lake.config.sources import read_yaml
-from crypto_lake_operator import naming
+from crypto_lake_operator import naming, timetable
 from crypto_lake_operator.api import CryptoLake
 from crypto_lake_operator.config import OperatorSettings, SettingsError, read_settings
 from crypto_lake_operator.decide import KINDS
@@ -230,7 +230,9 @@ def test_bars_are_checked_on_every_claim_with_the_collectors_own_part_of_the_wei
     spec: dict[str, Any] = {"symbols": ["BTCUSDT", "ETHUSDT"], "shards": 2, "bucket": "gs://lake"}
     made = check_jobs(**spec)
     assert [job["metadata"]["name"] for job in made] == ["lake-a-0-check", "lake-a-1-check"]
-    assert {job["spec"]["schedule"] for job in made} == {"22 3 * * *"}
+    assert [job["spec"]["schedule"] for job in made] == [
+        timetable.own("check", "lakes", job["metadata"]["name"]) for job in made
+    ]
     (config,) = [
         m["data"] for m in render(lake(**spec), SETTINGS, NOTHING) if m["metadata"]["name"] == "lake-a-config"
     ]

@@ -291,6 +291,7 @@ def test_figures_that_waver_wake_nobody(lag_ms: float, pending: int, percent: fl
         {"last_verified_upload_ns": 10**18 + 10**11},
         {"health": "down"},
         {"tasks": {"check": Task(ended_ns=10**18, ok=True)}},
+        {"tasks": {"check": Task(note="BTCUSDT: the exchange has no such symbol")}},
         {"healing": Healing(1)},
     ],
     ids=str,
@@ -298,6 +299,16 @@ def test_figures_that_waver_wake_nobody(lag_ms: float, pending: int, percent: fl
 def test_what_the_status_tells_does(fields: dict[str, Any]) -> None:
     first = picture(report(), None)
     assert picture(report(**fields), first) != first
+
+
+def test_a_check_that_begins_wakes_nobody_and_its_end_does() -> None:
+    def told(**fields: Any) -> Report:
+        return report(tasks={"check": Task(ok=True, last_ok_ns=10**18, **fields)})
+
+    first = picture(told(ended_ns=10**18), None)
+    running = picture(told(started_ns=10**18 + 5, ended_ns=0), first)
+    assert running == first
+    assert picture(told(ended_ns=10**18 + 9), running) != first
 
 
 # Who works

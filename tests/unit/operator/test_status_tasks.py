@@ -11,6 +11,7 @@ import pytest
 from tests.support.operator_lakes import NOW, SETTINGS, lake, observed_at_rest
 from tests.support.operator_world import publish_pod
 
+from crypto_lake.lake.tasks import TaskReport
 from crypto_lake.model.copies import PublishedCopies
 from crypto_lake.model.task_outcome import TaskOutcome, encode
 from crypto_lake_operator import kinds, naming
@@ -20,7 +21,7 @@ from crypto_lake_operator.cache import Cache, Owner
 from crypto_lake_operator.metrics import Figures, Metrics
 from crypto_lake_operator.observed import Ended, Key, Observed, Unreachable, ended_of, job_of
 from crypto_lake_operator.render import plan
-from crypto_lake_operator.report import Task
+from crypto_lake_operator.report import Task, read_report
 from crypto_lake_operator.status import compute_status, should_write
 
 SPEC: dict[str, Any] = {"symbols": ["BTCUSDT"], "bucket": "gs://lake", "macro": {}}
@@ -76,6 +77,58 @@ def test_checks_of_all_volumes_are_one_task_of_the_lake() -> None:
     assert (
         status(off, checked(observed_at_rest(off), lake_a_0=well, lake_b_0=well), good).task("check") is None
     )
+
+
+def test_while_checks_run_the_status_keeps_what_the_runs_before_came_to() -> None:
+    """As a collector tells it: when a run begins its end is 0, and all else is still the run's before."""
+    wanted = lake(**SPEC | {"replicas": 2})
+    rest = observed_at_rest(wanted)
+    at = int(NOW.timestamp())
+    well = Task(ended_ns=(at - 120) * 10**9, ok=True, last_ok_ns=(at - 120) * 10**9)
+    bad = Task(
+        ended_ns=(at - 60) * 10**9,
+        ok=False,
+        problem="no answer",
+        last_ok_ns=(at - 86400) * 10**9,
+        failures=1,
+    )
+
+    def running(task: Task) -> Task:
+        return msgspec.structs.replace(task, started_ns=at * 10**9, ended_ns=0)
+
+    told = status(wanted, checked(rest, lake_a_0=well, lake_b_0=bad), Status()).task("check")
+    assert told is not None
+    assert (told.ok, told.problem) == (False, "lake-b-0: no answer")
+    before = Status(tasks=(told,))
+    for a in (well, running(well)):
+        for b in (bad, running(bad)):
+            assert status(wanted, checked(rest, lake_a_0=a, lake_b_0=b), before).task("check") == told
+    # The one that ends is told at once, with what the other, which still runs, came to before.
+    fresh = Task(ended_ns=at * 10**9, ok=True, last_ok_ns=at * 10**9)
+    half = status(wanted, checked(rest, lake_a_0=running(well), lake_b_0=fresh), before).task("check")
+    assert half == TaskStatus(
+        name="check",
+        ok=True,
+        ended=NOW.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        last_ok=(NOW - timedelta(minutes=2)).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    )
+    # The first run of all has come to nothing yet; of a run whose end nobody knows none is made up.
+    for first in (Task(started_ns=at * 10**9), running(bad)):
+        assert status(wanted, checked(rest, lake_a_0=first, lake_b_0=first), Status()).task("check") is None
+
+
+def test_symbols_that_the_exchange_no_longer_has_are_noted_and_the_task_is_well() -> None:
+    wanted = lake(**SPEC | {"replicas": 2})
+    at = int(NOW.timestamp()) * 10**9
+    well = Task(ended_ns=at, ok=True, last_ok_ns=at)
+    noted = msgspec.structs.replace(well, note="AAAUSDT: the exchange has no such symbol")
+    found = status(wanted, checked(observed_at_rest(wanted), lake_a_0=well, lake_b_0=noted), Status()).task(
+        "check"
+    )
+    assert found is not None
+    assert (found.ok, found.note) == (True, "lake-b-0: AAAUSDT: the exchange has no such symbol")
+    left = read_report(msgspec.json.encode({"tasks": {"check": TaskReport("check", 1, note="a note")}}))
+    assert left.tasks["check"].note == "a note", "the collector's own word for it"
 
 
 def test_an_outcome_is_read_of_the_pods_last_words() -> None:
