@@ -53,6 +53,10 @@ def test_what_was_acknowledged_is_there(cluster: Cluster) -> None:
         runs = sorted(seen + holes)
         assert all(a[1] + 1 == b[0] for a, b in itertools.pairwise(runs)), runs
         assert holes, "every kill left a gap, and none is told"
-    status = cluster.need("CryptoLake", name)["status"]
-    assert status["gapsOpen"] + status["gapsHealed"] > 0
+
+    def gaps_in_status() -> bool:
+        status = cluster.need("CryptoLake", name)["status"]
+        return status["gapsOpen"] + status["gapsHealed"] > 0
+
+    cluster.wait("the gaps in the status", gaps_in_status, 90, 1)
     remove(cluster, name)

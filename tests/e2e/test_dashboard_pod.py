@@ -180,7 +180,7 @@ def test_its_page_shows_the_buckets_bars_and_what_the_collector_says(
     dashboard: Dashboard, figures: dict[str, float | str]
 ) -> None:
     with forwarded(dashboard.cluster) as url, a_browser.running() as browser:
-        with urllib.request.urlopen(f"{url}/_stcore/health", timeout=10) as answer:
+        with urllib.request.urlopen(f"{url}/_stcore/health", timeout=60) as answer:
             assert answer.status == 200
         began = time.monotonic()
         with visit(browser, f"{url}/?range={MINUTES}m&every=5s") as page:

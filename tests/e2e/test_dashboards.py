@@ -68,5 +68,14 @@ def test_every_panel_has_data(prometheus: Cluster, board: str) -> None:
     asked = expressions(board)
     assert asked
     assert not any("$" in text for _, text in asked)
-    empty = [f"{title}: {text}" for title, text in asked if not query(prometheus, text)]
-    assert not empty, "\n".join(empty)
+    empty: list[str] = []
+
+    def all_there() -> bool:
+        """A rate is there with the second scrape of a series, which may have begun a moment ago."""
+        empty[:] = [f"{title}: {text}" for title, text in asked if not query(prometheus, text)]
+        return not empty
+
+    try:
+        prometheus.wait("data in every panel", all_there, 30, 1)
+    except AssertionError as error:
+        raise AssertionError("\n".join([str(error), *empty])) from None

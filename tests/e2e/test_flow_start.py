@@ -14,13 +14,14 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow]
 def test_it_is_ready_and_writes(flow: Flow, figures: dict[str, float | str]) -> None:
     cluster, began = flow.cluster, time.monotonic()
 
-    def parts() -> list[str]:
-        found = cluster.exec(POD, "find", "/data/raw", "-name", "part_23_*.jsonl.zst").decode().split()
-        return [path for path in found if DAY in path and "_control" not in path]
+    def written() -> bool:
+        """Closed parts of both symbols, or what the first transformation, which comes at any moment, has made of them."""
+        names = ("(", "-name", "part_23_*.jsonl.zst", "-o", "-name", "hour_23*.jsonl.zst", ")")
+        found = cluster.exec(POD, "find", "/data/raw", *names).decode().split()
+        return {path.split("/")[4] for path in found if DAY in path} >= {"BTCUSDT", "ETHUSDT"}
 
     # The simulator's minutes last two seconds, and a part is one of them.
-    found = cluster.wait("parts of both symbols", lambda: parts() if len(parts()) >= 2 else None, 30)
-    assert {path.split("/")[4] for path in found} == {"BTCUSDT", "ETHUSDT"}
+    cluster.wait("parts of both symbols", written, 60)
     figures["market's start to closed parts on the claim, s"] = time.monotonic() - began
 
 
@@ -34,14 +35,19 @@ def test_kubectl_wait_and_the_columns_tell_it(flow: Flow) -> None:
     def row() -> dict[str, str] | None:
         head, line = cluster.kubectl("get", "cl", LAKE, "-n", cluster.namespace).splitlines()
         assert head.split() == ["NAME", "READY", "SYMBOLS", "LAG", "GAPS", "UNUPLOADED", "AGE"]
-        # Not before each column has its value: the lag is known with the first trades.
-        cells = line.split()
-        return dict(zip(head.split(), cells, strict=True)) if len(cells) == 7 else None
+        # Not before each column has its value: the lag is known with the first trades. Of a market at thirty times the
+        # speed a busy machine's start is a lag of many seconds, which it makes up for.
+        last[:] = line.split()
+        told = dict(zip(head.split(), last, strict=False))
+        return told if len(last) == 7 and told["LAG"] in ("<1s", "1s", "2s", "5s") else None
 
     # Figures are written within 30 s of a poll that takes place every 15.
-    told = cluster.wait("a value in every column", row, 60, 2)
+    last: list[str] = []
+    try:
+        told = cluster.wait("a value in every column, and a small lag", row, 90, 2)
+    except AssertionError as error:
+        raise AssertionError(f"{error}; the row is {last}") from None
     assert (told["READY"], told["SYMBOLS"], told["GAPS"]) == ("True", "2", "0")
-    assert told["LAG"] in ("<1s", "1s", "2s", "5s")
     status = cluster.need("CryptoLake", LAKE)["status"]
     assert status["collectors"] == "1/1"
     assert [shard["state"] for shard in status["shards"]] == ["Live"]

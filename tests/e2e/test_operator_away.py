@@ -60,7 +60,8 @@ def test_twenty_changes_while_the_operator_is_killed_again_and_again(cluster: Cl
     kill_before = set(chance.sample(range(20), 6))
     for number in range(20):
         if number in kill_before:
-            for found in operators(cluster):
+            # Right after another kill there may be none yet.
+            for found in cluster.wait("an operator", lambda: operators(cluster), 60):
                 cluster.delete("Pod", found["metadata"]["name"], OPERATOR_NAMESPACE, grace_seconds=0)
                 killed += 1
         cluster.patch("CryptoLake", steady, {"spec": {"schedules": {"cleanup": f"{number} 3 * * *"}}})

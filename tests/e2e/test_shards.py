@@ -93,9 +93,9 @@ def test_no_trade_is_missing_in_the_published_day(
         assert cluster.get("PersistentVolumeClaim", f"data-{LAKE}-a-{shard}") is not None
 
     names = {symbol: f"parquet/binance/{symbol}/{FOLDER}/bars.parquet" for symbol in SYMBOLS}
-    cluster.wait(
-        "every symbol's published day", lambda: bucket.objects().keys() >= set(names.values()), 300, 3
-    )
+    # Its manifest is written after it.
+    manifests = {f"manifests/{name}.json" for name in names.values()}
+    cluster.wait("every symbol's published day", lambda: bucket.objects().keys() >= manifests, 300, 3)
     figures["the day published, min after its end"] = (market.now_ns() - ns_of(f"{NEXT}T00:00:00")) / 60e9
     objects = bucket.objects()
     left = [at for symbol in SYMBOLS for at in left_in_the_last_hour(objects, symbol)]

@@ -69,11 +69,11 @@ def test_a_bucket_that_is_missing(cluster: Cluster, image: str) -> None:
     cluster.run_task(f"{pod}-transform", f"{name}-transform")
     # The job tries three times by itself.
     with pytest.raises(AssertionError, match="not-made-yet"):
-        cluster.run_task(f"{pod}-upload", f"{name}-upload-1")
+        cluster.run_task(f"{pod}-upload", f"{name}-upload-1", 300)
     told = cluster.wait_for_condition(name, "Uploaded", "False", 90, "UploadFailing")
     assert "not-made-yet" in told["message"]
     # Trouble with the bucket is none of the collector's.
-    assert cluster.condition(name, "Ready")["status"] == "True"
+    cluster.wait_for_condition(name, "Ready", "True", 60)
     cluster.ask(pods.GCS, pods.GCS_PORT, "/_fake/bucket", {"name": "not-made-yet"})
     cluster.run_task(f"{pod}-upload", f"{name}-upload-2")
     cluster.wait_for_condition(name, "Uploaded", "True", 90)

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from support import pods
-from support.cluster import Cluster, CommandFailedError
+from support.cluster import Cluster, CommandFailedError, Manifest
 
 from .chart import OPERATOR_NAMESPACE, ROOT, install
 from .lakes import identity, make, remove
@@ -36,6 +36,16 @@ def older_chart(folder: Path) -> Path:
     return chart
 
 
+def is_refused(cluster: Cluster, lake: Manifest) -> bool:
+    """For the field; nothing is made."""
+    arguments = ("apply", "--dry-run=server", "--namespace", cluster.namespace, "-f", "-")
+    try:
+        cluster.kubectl(*arguments, stdin=json.dumps(lake))
+    except CommandFailedError as error:
+        return "unknown field" in str(error)
+    return False
+
+
 def test_the_definition_is_brought_up_to_date_and_no_collector_restarts(
     cluster: Cluster, steady: str, tmp_path: Path
 ) -> None:
@@ -47,6 +57,8 @@ def test_the_definition_is_brought_up_to_date_and_no_collector_restarts(
     cluster.kubectl("replace", "-f", str(older / "crds" / "cryptolakes.yaml"))
     assert FIELD not in spec_of(cluster.need("CustomResourceDefinition", CRD, ""))
     small = pods.lake("older", publish={"scratch": "50Mi"})
+    # What is refused follows the definition a moment later.
+    cluster.wait("the older definition in force", lambda: is_refused(cluster, small), 60)
     with pytest.raises(CommandFailedError, match=r'unknown field "spec\.publish"'):
         cluster.apply(small)
 
@@ -69,7 +81,7 @@ def test_the_definition_is_brought_up_to_date_and_no_collector_restarts(
     assert made["spec"]["publish"]["scratch"] == "60Mi"
     said = cluster.helm("test", "crypto-lake", "--namespace", OPERATOR_NAMESPACE)
     assert "Succeeded" in said
-    assert cluster.condition("released", "Ready", OPERATOR_NAMESPACE)["status"] == "True"
+    cluster.wait_for_condition("released", "Ready", "True", 60, namespace=OPERATOR_NAMESPACE)
 
     cluster.wait_for_condition(steady, "Ready", "True", 60)
     assert identity(cluster, pod) == before

@@ -29,7 +29,7 @@ CHOSEN = 'namespace=~"lakes",service=~"try"'
 FACTS = alert_rules.LakeFacts(
     collectors=1,
     disk_percent=99.9,
-    schedules={"transform": "*/5 * * * *", "upload": "12 * * * *", "cleanup": "42 * * * *"},
+    periods_minutes={"transform": 5, "upload": 60, "cleanup": 60},
 )
 
 

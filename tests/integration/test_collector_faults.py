@@ -138,7 +138,14 @@ def test_messages_lost_repeated_shuffled_and_late_are_told_apart(bench: Callable
     b.order("late", stream="ethusdt@trade", n=2, delay=2.0)
     withheld = b.wait_fired("swallow", 9)["withheld"]["BTCUSDT"]
     b.wait_fired("late", 2)
-    time.sleep(3)
+
+    def told_apart() -> bool:
+        """What was swallowed is missed; what was late was missed at first, and is no more."""
+        figures = {symbol["symbol"]: symbol for symbol in b.snapshot()["symbols"]}
+        late = figures["ETHUSDT"]
+        return figures["BTCUSDT"]["ids_missing"] == 6 and late["holes_total"] > 0 == late["holes_open"]
+
+    b.wait_for(told_apart, 30, "six trades that are missed, and late ones that were")
     last = b.stop()
 
     told = b.told("BTCUSDT")
@@ -239,7 +246,11 @@ def test_symbols_come_and_go_without_disturbing_the_others(
             lambda: not any(s.startswith("eth") for s in subscribed()), 20, "the end of a symbol's streams"
         )
         wait_for(lambda: any(s.startswith("sol") for s in subscribed()), 20, "a new symbol's streams")
-        time.sleep(1)
+        wait_for(
+            lambda: any(s["symbol"] == "SOLUSDT" and s["durable_id"] for s in b.snapshot()["symbols"]),
+            20,
+            "a trade of the new symbol",
+        )
         last = b.stop()
     finally:
         collector.kill()

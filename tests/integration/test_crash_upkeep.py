@@ -33,7 +33,7 @@ class At:
 root = Path(sys.argv[2])
 layout, store = Layout(root / "data"), open_store(f"file://{{root}}/bucket")
 if sys.argv[1] == "upload":
-    from crypto_lake.upkeep import upload as rim
+    from crypto_lake.upkeep import upload as rim, upload_raw
     # One thread: system calls are counted in each by itself, and must come in one order.
     class Pool:
         def __init__(self, *_, **__): pass
@@ -43,7 +43,7 @@ if sys.argv[1] == "upload":
     def one_by_one(store, jobs, **_):
         for job in jobs:
             yield job, store.put(job.path, job.name, job.declared, metadata=job.metadata)
-    rim.ThreadPoolExecutor, rim.put_many = Pool, one_by_one
+    rim.ThreadPoolExecutor, upload_raw.put_many = Pool, one_by_one
     report = rim.upload(layout, store, clock=At())
 else:
     from crypto_lake.upkeep.cleanup import Retention, cleanup

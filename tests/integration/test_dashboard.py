@@ -88,14 +88,14 @@ def serving(data: Path | str, *arguments: str, before: tuple[str, ...] = ()) -> 
         yield f"http://127.0.0.1:{port}"
     finally:
         process.send_signal(signal.SIGTERM)
-        printed, told = process.communicate(timeout=30)
+        printed, told = process.communicate(timeout=90)
     assert printed == ""  # a pipe gets nothing
     assert told.strip() in ("", "Stopping...")
     assert process.returncode == 0
 
 
 def wait_for(url: str, process: subprocess.Popen[str]) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + 120
     while True:
         try:
             with urllib.request.urlopen(url, timeout=5) as answer:
@@ -285,7 +285,7 @@ def test_it_writes_no_file(served: Served, tmp_path: Path) -> None:
     seen = tmp_path / "strace"
     calls = "trace=openat,open,creat,mkdir,mkdirat,rename,renameat,renameat2"
     before = ("env", "PYTHONDONTWRITEBYTECODE=1", "strace", "-D", "-f", "-qq", "-e", calls, "-o", str(seen))
-    with serving(served.data, before=before) as url, urllib.request.urlopen(url, timeout=10) as answer:
+    with serving(served.data, before=before) as url, urllib.request.urlopen(url, timeout=60) as answer:
         assert answer.status == 200
     lines = seen.read_text().splitlines()
     assert any("bars.parquet" in line or "streamlit" in line for line in lines)  # it was watched

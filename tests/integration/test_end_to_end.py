@@ -17,7 +17,7 @@ import pytest
 
 from crypto_lake.completeness.ledger import account, read
 from crypto_lake.lake.layout import Layout
-from support.klines import KLINE_COLUMNS
+from support.klines import KLINE_COLUMNS, klines_over_rest
 
 FIELDS = ("open", "high", "low", "close", "volume_base")
 
@@ -109,36 +109,6 @@ def test_a_recorded_day_equals_the_exchanges_klines(
         assert {at: ours[at] for at in whole} == {at: theirs[at] for at in whole}
 
 
-def simulated_klines(
-    simulator: Any, symbol: str, start: datetime, end: datetime
-) -> dict[datetime, dict[str, Any]]:
-    """The simulator's own 1-second klines, over REST."""
-    found: dict[datetime, dict[str, Any]] = {}
-    at = int(start.timestamp() * 1000)
-    stop = int(end.timestamp() * 1000)
-    while at < stop:
-        rows = simulator.get(
-            f"/api/v3/klines?symbol={symbol}&interval=1s&startTime={at}&endTime={stop - 1}&limit=1000"
-        )
-        if not rows:
-            break
-        for row in rows:
-            when = datetime.fromtimestamp(row[0] / 1000, UTC)
-            found[when] = {
-                "open": Decimal(row[1]),
-                "high": Decimal(row[2]),
-                "low": Decimal(row[3]),
-                "close": Decimal(row[4]),
-                "volume_base": Decimal(row[5]),
-                "volume_quote": Decimal(row[7]),
-                "trade_count": row[8],
-                "taker_buy_base": Decimal(row[9]),
-                "taker_buy_quote": Decimal(row[10]),
-            }
-        at = rows[-1][0] + 1000
-    return found
-
-
 TRADE_COLUMNS = ["window_start", *KLINE_COLUMNS, "state"]
 
 
@@ -195,9 +165,8 @@ def test_thirteen_symbols_equal_the_simulators_klines_and_survive_a_rough_ride(
         bars = bars_of(quiet.data, symbol)
         complete = bars.filter(pl.col("state") == "complete")
         assert complete.height > 50 * minutes
-        klines = simulated_klines(
-            simulator, symbol, complete["window_start"].min(), complete["window_start"].max()
-        )
+        stamps = complete["window_start"].dt.epoch("ms")
+        klines = klines_over_rest(simulator.get, symbol, stamps[0], stamps[-1])
         for row in complete.iter_rows(named=True):
             kline = klines.get(row["window_start"])
             if kline is not None:

@@ -24,7 +24,7 @@ SHARE = 3000
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_what_a_killed_collector_missed_is_healed_when_it_is_back(
     simulate: Callable[..., Any], lake_on: Callable[..., Any]
 ) -> None:

@@ -57,7 +57,7 @@ def kill_all(process: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_what_was_acknowledged_survives_and_what_was_missed_is_named(
     simulate: Callable[..., Any], lake_on: Callable[..., Any]
 ) -> None:

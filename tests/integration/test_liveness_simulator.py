@@ -74,7 +74,7 @@ class Running:
             routes = self.intake.routes
             return all(routes[s].messages > 3 and self.kind(s) is Liveness.LIVE for s in STREAMS)
 
-        await self.until(live, 10, "all streams to speak")
+        await self.until(live, 60, "all streams to speak")
 
 
 @contextlib.asynccontextmanager
@@ -186,16 +186,17 @@ def test_a_dead_feed_is_named_and_replaced_before_it_ends(
         async with running(tmp_path, activity=activity) as run:
             await run.all_live()
             befall(run)
-            # What a busy machine takes on top has room, too: a twentieth of `within` is a second or two.
+            # What a busy machine takes on top has room, too: a twentieth of `within` is a second or two. That it is no
+            # longer in earnest the unit tests show, on a clock of their own.
             # Where all streams die it may be another one that has the connection replaced.
             dead = STREAMS if kind in (Liveness.CONNECTION_SILENT, Liveness.NEVER_SPOKE) else [stream]
             await run.until(
                 lambda: any(run.kind(one) is kind for one in dead),
-                within * SCALE + 3,
+                within * SCALE + 20,
                 f"{stream} to be {kind}",
             )
             assert all(judgement.evidence for judgement in run.watch.judgements.values())
-            await run.until(lambda: run.outcomes["stream_dead"] == 1, 5, "its replacement")
+            await run.until(lambda: run.outcomes["stream_dead"] == 1, 30, "its replacement")
             await run.all_live()
             assert run.simulator.faults()[fault]["fired"]
             assert run.watch.replacements == {kind.value: 1}
@@ -216,13 +217,13 @@ def test_a_quiet_and_a_halted_market_are_named_and_nothing_is_replaced(tmp_path:
         async with running(tmp_path) as run:
             await run.all_live()
             run.simulator.control("halt", symbol="ETHUSDT")
-            await run.until(lambda: run.kind("ethusdt@trade") is Liveness.QUIET, 5, "ETHUSDT to be quiet")
+            await run.until(lambda: run.kind("ethusdt@trade") is Liveness.QUIET, 30, "ETHUSDT to be quiet")
             assert "its newest" in run.watch.judgements["ethusdt@trade"].evidence
-            await run.until(lambda: run.kind("ethusdt@trade") is Liveness.HALTED, 9, "ETHUSDT to be halted")
+            await run.until(lambda: run.kind("ethusdt@trade") is Liveness.HALTED, 30, "ETHUSDT to be halted")
             assert run.kind("ethusdt@bookTicker").at_rest
             for symbol in ("BTCUSDT", "SOLUSDT"):
                 run.simulator.control("halt", symbol=symbol)
-            await run.until(lambda: all(run.kind(s).at_rest for s in STREAMS), 9, "all to be at rest")
+            await run.until(lambda: all(run.kind(s).at_rest for s in STREAMS), 30, "all to be at rest")
             # Nothing comes of any stream now: neither this watch nor the feed's own rule replaces anything.
             await asyncio.sleep(1)
             assert run.simulator.faults()["halt"]["fired"] == 3

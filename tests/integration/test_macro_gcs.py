@@ -11,43 +11,30 @@ import polars as pl
 import pytest
 
 from crypto_lake import Lake
-from crypto_lake.lake.macro_files import name_of
 from crypto_lake.macro.homes import BucketHome
 from crypto_lake.macro.keep import SeriesFiles
 from crypto_lake.macro.report import MacroReport
 from crypto_lake.macro.run import Settings, run
-from crypto_lake.store import Store, Stored, StoreSettings, open_store
+from crypto_lake.store import Store, Stored, open_store
 from support.fake_gcs import FakeGcs
+from support.gcs import impatient_store, watched_gcs
 from support.macro import Scripted, trading_days, us, values
 
 FIRST, LAST = date(2024, 3, 1), date(2024, 3, 28)
 AFTER = date(2024, 4, 2)
-NAME = name_of("^GSPC", 2024)
-IMPATIENT = StoreSettings(
-    connect_timeout_seconds=1,
-    read_timeout_seconds=0.5,
-    deadline_seconds=1.0,
-    first_wait_seconds=0.01,
-    longest_wait_seconds=0.05,
-)
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGcs]:
     monkeypatch.setattr("crypto_lake.macro.run.PAUSE_SECONDS", 0.0)
-    with FakeGcs() as running:
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", running.url)
+    with watched_gcs(monkeypatch) as running:
         yield running
-        assert not running.sent("delete"), "nothing is ever deleted"
-        writes = running.sent("multipart") + running.sent("start")
-        assert all(one.match is not None for one in writes), "each write says what it replaces"
 
 
 @pytest.fixture
 def store(server: FakeGcs) -> Iterator[Store]:
-    opened = open_store("gs://lake/prod", settings=IMPATIENT)
-    yield opened
-    opened.close()
+    with impatient_store("gs://lake/prod") as opened:
+        yield opened
 
 
 def update(store: Store, provider: Scripted, now: date = AFTER, hour: int = 12) -> MacroReport:

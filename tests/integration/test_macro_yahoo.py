@@ -39,7 +39,7 @@ def server(tmp_path: Path) -> Iterator[FakeYahoo]:
 
 @pytest.fixture
 def yahoo(server: FakeYahoo) -> Iterator[Yahoo]:
-    provider = Yahoo(proxy=server.proxy, ca_file=str(server.ca_file), timeout_seconds=0.5)
+    provider = Yahoo(proxy=server.proxy, ca_file=str(server.ca_file), timeout_seconds=60)
     yield provider
     provider.close()
 
@@ -121,7 +121,6 @@ def test_the_end_of_the_latest_session_is_told(server: FakeYahoo, yahoo: Yahoo) 
         ([Fault(body=b'{"chart":{"result":[{"meta":{}}],"error":null}}')], Unavailable, "can't be read"),
         ([Fault(body=b"Will be right back")], Unavailable, "can't be read"),
         ([Fault(body=b"")], Unavailable, "can't be read"),
-        ([Fault(seconds=3)], Unavailable, "no answer"),
         (
             [Fault(body=json.dumps(error("Bad Request", "no such range")).encode())],
             NothingThere,
@@ -142,6 +141,20 @@ def test_each_error_is_told_for_what_it_is(
     assert text in str(raised.value)
     assert "curl.se" not in str(raised.value)
     # The library keeps answers, failures too. The same question again is asked again.
+    assert len(yahoo.daily("^GSPC", FIRST, LAST).days) == 20
+
+
+def test_an_answer_that_does_not_come_is_waited_for_no_longer_than_is_set(
+    server: FakeYahoo, yahoo: Yahoo
+) -> None:
+    yahoo.daily("^GSPC", FIRST, LAST)
+    fault = Fault(seconds=60)
+    server.faults.append(fault)
+    hasty = Yahoo(proxy=server.proxy, ca_file=str(server.ca_file), timeout_seconds=0.5)
+    with pytest.raises(Unavailable, match="no answer"):
+        hasty.daily("^GSPC", FIRST, LAST)
+    hasty.close()
+    assert server.fired == [fault]
     assert len(yahoo.daily("^GSPC", FIRST, LAST).days) == 20
 
 

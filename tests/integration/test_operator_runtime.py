@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -32,6 +34,7 @@ from tests.support.operator_world import (
 )
 
 from crypto_lake.model.task_outcome import TaskOutcome, encode
+from crypto_lake_operator import timetable
 from crypto_lake_operator.drift import covers
 from crypto_lake_operator.observed import Observed
 from crypto_lake_operator.render import render
@@ -151,6 +154,36 @@ def test_a_symbol_is_added_by_the_configuration_alone(
     }
     assert here.status("live")["symbols"] == 2
     assert lake["metadata"]["uid"] == here.get("CryptoLake", "live")["metadata"]["uid"]
+
+
+def test_a_lake_that_holds_an_earlier_versions_times_keeps_them_until_they_are_taken_out(
+    here: World, proxy: Proxy, operator: Running, collectors: Collectors
+) -> None:
+    """By the patch that the documents show."""
+    page = (Path(__file__).parents[2] / "docs" / "kubernetes.md").read_text()
+    (patch,) = re.findall(r"--type merge -p '(\{.*\"schedules\":null.*\})'", page)
+    times = {"transform": "*/5 * * * *", "upload": "12 * * * *", "publish": "32 * * * *"}
+    here.lake("timed", schedules=times, check={"schedule": "22 3 * * *"}, bucket="gs://lake")
+    play_lake(here, "timed", collectors)
+    here.until("timed", "Ready", "True")
+
+    def schedules() -> dict[str, str]:
+        return {job["metadata"]["name"]: job["spec"]["schedule"] for job in here.list("CronJob")}
+
+    def own(name: str) -> str:
+        return timetable.own(name.rpartition("-")[2], here.namespace, name)
+
+    before = schedules()
+    assert before["timed-a-0-check"] == "22 3 * * *"
+    assert before["timed-publish"] == "32 * * * *"
+    assert before["timed-a-0-cleanup"] == own("timed-a-0-cleanup"), "that was not said"
+    since = at_rest(proxy)
+    generation = here.get("StatefulSet", "timed-a")["metadata"]["generation"]
+    here.patch("CryptoLake", "timed", json.loads(patch))
+    eventually(lambda: schedules() == {name: own(name) for name in before})
+    assert here.get("StatefulSet", "timed-a")["metadata"]["generation"] == generation
+    assert proxy.count(since)["PATCH configmaps"] == 0, "collectors have nothing to take over"
+    assert here.get("CryptoLake", "timed")["spec"]["check"] == {"enabled": True}
 
 
 def test_a_suspended_lake_stops_and_keeps_everything(

@@ -16,23 +16,17 @@ import msgspec
 import pytest
 
 from crypto_lake.model.clock import ClockSetting
-from crypto_lake.store import Store, StoreSettings, open_store
+from crypto_lake.store import Store, open_store
 from support import publishing as p
 from support.crash import CALLS, enumerate_crash_points, need_strace
 from support.fake_gcs import FakeGcs
+from support.gcs import impatient_store, watched_gcs
 from support.publishing import DAY, DAY_NS, END_NS, HOUR_NS, SECOND_NS, Line, Machine
 
 NOON_NS = DAY_NS + 12 * HOUR_NS
 SOON_NS = END_NS + 2 * HOUR_NS
 BARS = "parquet/binance/BTCUSDT/year=2024/month=08/day=08/bars.parquet"
 MANIFEST = f"manifests/{BARS}.json"
-IMPATIENT = StoreSettings(
-    connect_timeout_seconds=1,
-    read_timeout_seconds=0.5,
-    deadline_seconds=1.0,
-    first_wait_seconds=0.01,
-    longest_wait_seconds=0.05,
-)
 
 
 def market() -> list[Line]:
@@ -51,19 +45,14 @@ def filled(store: Store, folder: Path) -> Machine:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGcs]:
-    with FakeGcs() as running:
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", running.url)
+    with watched_gcs(monkeypatch) as running:
         yield running
-        assert not running.sent("delete"), "nothing is ever deleted"
-        writes = running.sent("multipart") + running.sent("start")
-        assert all(one.match is not None for one in writes), "each write says what it replaces"
 
 
 @pytest.fixture
 def store(server: FakeGcs) -> Iterator[Store]:
-    opened = open_store("gs://lake/prod", settings=IMPATIENT)
-    yield opened
-    opened.close()
+    with impatient_store("gs://lake/prod") as opened:
+        yield opened
 
 
 def check_whole(store: Store, machine: Machine, tmp: Path) -> None:

@@ -146,6 +146,7 @@ def absences(rng: random.Random) -> list[tuple[int, int]]:
     return found
 
 
+@pytest.mark.timeout(900)
 def test_days_of_a_market_are_published_as_they_become_final_and_equal_its_klines(
     tmp_path: Path, store: Store
 ) -> None:

@@ -18,7 +18,7 @@ import pytest
 COMMAND = ["--port", "0", "--symbols", "BTCUSDT,ETHUSDT"]
 
 
-def poll(condition: Callable[[], Any], seconds: float = 60.0, what: str = "it") -> Any:
+def poll(condition: Callable[[], Any], seconds: float = 90.0, what: str = "it") -> Any:
     end = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < end, f"waited {seconds} s in vain for {what}"
@@ -176,14 +176,20 @@ def test_status_tells_a_running_lake_and_a_stopped_one(run_on: Any, lake_on: Any
     run.collecting()
     ask = [*run.process.args[:3], "status", "--data", str(run.data), "-o", "json"]  # type: ignore[index]
 
-    def healthy() -> bool:
-        told = json.loads(subprocess.run(ask, capture_output=True).stdout)
-        return told["collector"]["streams_live"] == 4
+    told: dict[str, Any] = {}
 
-    poll(healthy, what="four live streams")
-    done = subprocess.run(ask, capture_output=True, text=True, timeout=60)
-    told = json.loads(done.stdout)
-    assert (done.returncode, told["health"]) == (0, "ok"), told["reasons"]
+    def healthy() -> bool:
+        done = subprocess.run(ask, capture_output=True, text=True, timeout=60)
+        told.clear()
+        told.update(json.loads(done.stdout))
+        assert (done.returncode == 0) == (told["health"] == "ok"), done.stderr
+        return done.returncode == 0 and told["collector"]["streams_live"] == 4
+
+    try:
+        poll(healthy, what="four live streams, and nothing to complain of")
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {told.get('health')}, {told.get('reasons')}") from None
+    assert told["reasons"] == []
     assert told["schema"] == 1
     assert run.stop() == 0
     done = subprocess.run(ask, capture_output=True, text=True, timeout=60)

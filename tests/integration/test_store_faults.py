@@ -6,7 +6,7 @@ import itertools
 import os
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -41,6 +41,10 @@ IMPATIENT = StoreSettings(
     longest_wait_seconds=0.05,
     chunk_bytes=256 * 1024,
 )
+# For what no fault lasts in: how fast a busy machine answers is not what is shown.
+PATIENT = replace(IMPATIENT, connect_timeout_seconds=10, read_timeout_seconds=30, deadline_seconds=60)
+# For one answer that does not come.
+STALLED = replace(IMPATIENT, deadline_seconds=60)
 SIZES = {"small": 100_000, "large": 700_000}  # one request; a session of three chunks
 STEPS = [
     ("small", "multipart"),
@@ -62,10 +66,33 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGcs]:
 
 
 @pytest.fixture
-def store(server: FakeGcs) -> Iterator[Store]:
-    opened = open_store("gs://lake", settings=IMPATIENT)
-    yield opened
-    opened.close()
+def opened(server: FakeGcs) -> Iterator[Callable[[StoreSettings], Store]]:
+    """A store on the server with these settings; closed with the test."""
+    stores: list[Store] = []
+
+    def open_one(settings: StoreSettings) -> Store:
+        stores.append(open_store("gs://lake", settings=settings))
+        return stores[-1]
+
+    yield open_one
+    for one in stores:
+        one.close()
+
+
+@pytest.fixture
+def store(opened: Callable[[StoreSettings], Store]) -> Store:
+    return opened(PATIENT)
+
+
+@pytest.fixture
+def impatient(opened: Callable[[StoreSettings], Store]) -> Store:
+    return opened(IMPATIENT)
+
+
+@pytest.fixture
+def fitting(opened: Callable[[StoreSettings], Store], kind: str) -> Store:
+    """For one fault of this kind."""
+    return opened(STALLED if kind == "stall" else PATIENT)
 
 
 @dataclass
@@ -135,11 +162,11 @@ def check_again(server: FakeGcs, store: Store, local: Local) -> None:
 
 @pytest.mark.parametrize(("size", "step", "kind"), share(MATRIX, 20))
 def test_a_fault_that_passes(
-    server: FakeGcs, store: Store, make: Callable[[str], Local], size: str, step: str, kind: str
+    server: FakeGcs, fitting: Store, make: Callable[[str], Local], size: str, step: str, kind: str
 ) -> None:
     local = make(size)
     fault = server.fail(step, kind)
-    result = attempt(store, local)
+    result = attempt(fitting, local)
     assert fault.fired == 1
     check_truth(server, local, result)
     lasting: dict[str, type[StoreError]] = {"401": NotAuthenticated, "403": Forbidden, "404": NoSuchBucket}
@@ -159,12 +186,14 @@ def test_a_fault_that_passes(
         lost = {("multipart", "reset_after"), ("multipart", "flip_down"), ("finalise", "flip_down")}
         expected = (Created, AlreadyThere) if (step, kind) in lost else Created
         assert isinstance(result, expected), result
-    check_again(server, store, local)
+    check_again(server, fitting, local)
 
 
-def check_lasting(server: FakeGcs, store: Store, local: Local, step: str, kind: str) -> None:
+def check_lasting(
+    server: FakeGcs, impatient: Store, store: Store, local: Local, step: str, kind: str
+) -> None:
     fault = server.fail(step, kind, times=FOREVER)
-    result = attempt(store, local)
+    result = attempt(impatient, local)
     assert fault.fired >= 1
     check_truth(server, local, result)
     permanent: dict[str, type[StoreError]] = {"401": NotAuthenticated, "403": Forbidden}
@@ -191,16 +220,28 @@ def check_lasting(server: FakeGcs, store: Store, local: Local, step: str, kind: 
 @pytest.mark.faults
 @pytest.mark.parametrize(("size", "step", "kind"), MATRIX)
 def test_a_fault_that_lasts(
-    server: FakeGcs, store: Store, make: Callable[[str], Local], size: str, step: str, kind: str
+    server: FakeGcs,
+    impatient: Store,
+    store: Store,
+    make: Callable[[str], Local],
+    size: str,
+    step: str,
+    kind: str,
 ) -> None:
-    check_lasting(server, store, make(size), step, kind)
+    check_lasting(server, impatient, store, make(size), step, kind)
 
 
 @pytest.mark.parametrize(("size", "step", "kind"), random.Random(4).sample(MATRIX, 10))
 def test_a_fault_that_lasts_in_short(
-    server: FakeGcs, store: Store, make: Callable[[str], Local], size: str, step: str, kind: str
+    server: FakeGcs,
+    impatient: Store,
+    store: Store,
+    make: Callable[[str], Local],
+    size: str,
+    step: str,
+    kind: str,
 ) -> None:
-    check_lasting(server, store, make(size), step, kind)
+    check_lasting(server, impatient, store, make(size), step, kind)
 
 
 def check_flips(server: FakeGcs, store: Store, make: Callable[[str], Local], seeds: range) -> None:
@@ -233,13 +274,13 @@ def check_flips(server: FakeGcs, store: Store, make: Callable[[str], Local], see
     assert fired >= len(seeds)
 
 
-def test_flipped_bits_in_short(server: FakeGcs, store: Store, make: Callable[[str], Local]) -> None:
-    check_flips(server, store, make, range(25))
+def test_flipped_bits_in_short(server: FakeGcs, impatient: Store, make: Callable[[str], Local]) -> None:
+    check_flips(server, impatient, make, range(25))
 
 
 @pytest.mark.faults
-def test_flipped_bits(server: FakeGcs, store: Store, make: Callable[[str], Local]) -> None:
-    check_flips(server, store, make, range(100, 250))
+def test_flipped_bits(server: FakeGcs, impatient: Store, make: Callable[[str], Local]) -> None:
+    check_flips(server, impatient, make, range(100, 250))
 
 
 def test_half_a_chunk_is_not_sent_again(server: FakeGcs, store: Store, make: Callable[[str], Local]) -> None:
@@ -321,9 +362,9 @@ def check_fetch(server: FakeGcs, store: Store, tmp_path: Path, fault: Fault) -> 
 
 @pytest.mark.parametrize(("step", "kind"), share(FETCHES, 8))
 def test_a_download_is_whole_or_absent(
-    server: FakeGcs, store: Store, tmp_path: Path, step: str, kind: str
+    server: FakeGcs, fitting: Store, tmp_path: Path, step: str, kind: str
 ) -> None:
-    error = check_fetch(server, store, tmp_path, Fault(step, kind))
+    error = check_fetch(server, fitting, tmp_path, Fault(step, kind))
     lasting = {"401": NotAuthenticated, "403": Forbidden, "404": (NoSuchBucket, NoSuchObject)}
     if kind in lasting:
         assert isinstance(error, lasting[kind])
@@ -334,9 +375,9 @@ def test_a_download_is_whole_or_absent(
 @pytest.mark.faults
 @pytest.mark.parametrize(("step", "kind"), FETCHES)
 def test_a_download_under_a_fault_that_lasts(
-    server: FakeGcs, store: Store, tmp_path: Path, step: str, kind: str
+    server: FakeGcs, impatient: Store, tmp_path: Path, step: str, kind: str
 ) -> None:
-    error = check_fetch(server, store, tmp_path, Fault(step, kind, times=FOREVER))
+    error = check_fetch(server, impatient, tmp_path, Fault(step, kind, times=FOREVER))
     if kind in ("429", "503", "reset_before", "reset_after", "stall"):
         assert type(error) is Unavailable
     elif (step, kind) == ("media", "flip_down"):

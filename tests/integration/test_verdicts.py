@@ -420,7 +420,7 @@ def test_check_as_a_command_asks_the_exchange_and_says_what_differs(
     done: dict[str, Done] = {}
 
     async def test() -> None:
-        async with asyncio.timeout(60), Simulator(market(), Settings(speed=500)) as simulator:
+        async with asyncio.timeout(200), Simulator(market(), Settings(speed=500)) as simulator:
             while simulator.clock.now_us() < (START + SECONDS + 120) * 10**6:
                 await asyncio.sleep(0.05)
             rest = (

@@ -32,7 +32,7 @@ from crypto_lake.upkeep.check_report import CheckReport, DayCheck
 from crypto_lake.upkeep.seal import compact
 from crypto_lake.upkeep.verify import verify_disk
 from crypto_lake_operator.api import CryptoLakeSpec
-from support.healing import START_US, collecting
+from support.healing import START_US, Collecting, collecting
 from support.klines import MarketKlines
 from support.lakes import At, write_part
 
@@ -343,7 +343,7 @@ def test_collected_with_its_klines_a_lake_is_verified_and_proven_without_rest(tm
 
     async def collect() -> None:
         async with (
-            asyncio.timeout(60),
+            asyncio.timeout(200),
             Simulator(made, Settings(speed=20)) as simulator,
             collecting(simulator, tmp_path, made.symbols, tuple(Stream)) as running,
         ):
@@ -374,18 +374,24 @@ def test_collected_with_its_klines_a_lake_is_verified_and_proven_without_rest(tm
     assert not list(layout.quarantine.glob("*"))
 
 
+def spoken(running: Collecting) -> set[Stream]:
+    """Of which streams something has come: at twenty seconds a second a slow subscription costs many."""
+    return {Stream(one.kind) for one in running.collector.snapshot().streams if one.messages}
+
+
 def test_turned_on_while_it_runs_they_count_from_there_on(tmp_path: Path) -> None:
     made = GeneratedMarket(9, [SYMBOL], start_us=START_US, activity=0.3)
     layout, holes = Layout(tmp_path), list[int]()
 
     async def collect() -> None:
         async with (
-            asyncio.timeout(60),
+            asyncio.timeout(200),
             Simulator(made, Settings(speed=20)) as simulator,
             collecting(simulator, tmp_path, made.symbols) as running,
         ):
             for streams in (CollectorConfig().streams, tuple(Stream)):
                 running.collector.follow(made.symbols, streams)
+                await running.until(lambda wanted=streams: spoken(running) == set(wanted), "all streams")
                 until_us = simulator.clock.now_us() + 20_000_000
                 await running.until(lambda at=until_us: simulator.clock.now_us() > at, "the market")
             holes.append(running.symbols[SYMBOL].holes_total)

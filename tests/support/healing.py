@@ -12,7 +12,8 @@ from typing import Any
 import polars as pl
 
 from crypto_lake.bars.transform import transform
-from crypto_lake.capture.collector import Collector, CollectorSettings
+from crypto_lake.capture.collector import Collector
+from crypto_lake.capture.collector_settings import CollectorSettings
 from crypto_lake.config.schema import Endpoint
 from crypto_lake.lake.layout import Layout
 from crypto_lake.model.market import Stream
@@ -30,7 +31,7 @@ class Collecting:
     collector: Collector
     layout: Layout
 
-    async def until(self, condition: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
+    async def until(self, condition: Callable[[], Any], what: str, seconds: float = 90.0) -> Any:
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
         while not (value := condition()):
@@ -52,12 +53,16 @@ class Collecting:
             "trades of every symbol",
         )
 
+    @property
+    def holes_found(self) -> int:
+        """Of all symbols, since the start."""
+        return sum(symbol.holes_total for symbol in self.symbols.values())
+
     async def whole(self, holes: int = 1) -> None:
         """Until so many holes were found, and none is open."""
 
         def healed() -> bool:
-            found = self.symbols.values()
-            return sum(s.holes_total for s in found) >= holes and not any(s.holes_open for s in found)
+            return self.holes_found >= holes and not any(s.holes_open for s in self.symbols.values())
 
         await self.until(healed, f"{holes} holes, all healed")
 

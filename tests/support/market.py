@@ -7,27 +7,16 @@ import json
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 
 import polars as pl
 
+from crypto_lake.completeness.klines import FIELDS
 from support.cluster import Cluster
+from support.klines import klines_over_rest
 from support.pods import GCS, GCS_PORT, SIMULATOR_PORT
 
 MILLISECOND = 10**6
-# What trades alone make, by the names that both sides have.
-FIELDS = (
-    "open",
-    "high",
-    "low",
-    "close",
-    "volume_base",
-    "volume_quote",
-    "trade_count",
-    "taker_buy_base",
-    "taker_buy_quote",
-)
 
 
 def ns_of(text: str) -> int:
@@ -60,19 +49,7 @@ class Market:
 
     def klines(self, symbol: str, start_ns: int, end_ns: int) -> dict[datetime, dict[str, Any]]:
         """By second, from start on and before end."""
-        found: dict[datetime, dict[str, Any]] = {}
-        at, stop = start_ns // MILLISECOND, end_ns // MILLISECOND
-        while at < stop:
-            rows = self.get(
-                f"/api/v3/klines?symbol={symbol}&interval=1s&startTime={at}&endTime={stop - 1}&limit=1000"
-            )
-            if not rows:
-                break
-            for row in rows:
-                values = (*map(Decimal, row[1:6]), Decimal(row[7]), row[8], Decimal(row[9]), Decimal(row[10]))
-                found[datetime.fromtimestamp(row[0] / 1000, UTC)] = dict(zip(FIELDS, values, strict=True))
-            at = rows[-1][0] + 1000
-        return found
+        return klines_over_rest(self.get, symbol, start_ns // MILLISECOND, end_ns // MILLISECOND)
 
 
 def bars_of(data: bytes) -> pl.DataFrame:

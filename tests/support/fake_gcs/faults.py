@@ -25,6 +25,7 @@ class Fault:
     body: bytes | None = None  # of a status, in place of the usual one
     seed: int | None = None  # which bit is flipped; None: one in the middle
     fired: int = 0
+    taken: int = 0  # by how many requests; the same, but for one whose work is still to be done
 
     @property
     def status(self) -> int | None:
@@ -46,15 +47,16 @@ class Faults:
         return fault
 
     def strike(self, step: str) -> Fault | None:
-        """The fault for this request, counted as fired."""
+        """The fault for this request, counted as fired: but for `stall_after`, which is when all of it was taken."""
         with self.lock:
             for fault in self.planned:
-                if fault.step != step or fault.fired >= fault.times:
+                if fault.step != step or fault.taken >= fault.times:
                     continue
                 if fault.after:
                     fault.after -= 1
                     continue
-                fault.fired += 1
+                fault.taken += 1
+                fault.fired += fault.kind != "stall_after"
                 return fault
         return None
 

@@ -223,6 +223,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.kind == "reset_after":
             raise _Dropped
         if fault.kind == "stall_after":
+            fault.fired += 1
             fake.stopping.wait(fake.stall_seconds)
             raise _Dropped
         if fault.kind == "flip_down":

@@ -20,7 +20,7 @@ from crypto_lake.exchanges import BINANCE
 from crypto_lake.exchanges.base import KlineRow
 from crypto_lake.simulator.klines import Kline
 from crypto_lake.simulator.messages import COMBINED, MICROSECONDS, KlineMessage
-from crypto_lake.simulator.rest import kline_row
+from crypto_lake.simulator.rest_rows import kline_row
 
 SYMBOL = "BTCUSDT"
 START = 1_723_161_240

@@ -324,6 +324,7 @@ def test_klines_are_read_as_the_exchange_writes_them() -> None:
     read = BINANCE.present.read_klines(msgspec.json.encode([row]))
     assert read[0].open_us == 1790873078000000
     assert klines.table(read)["close"].to_list() == [Decimal("84322.01")]
-    for broken in (b"{}", b"[[1,2]]", msgspec.json.encode([[*row[:8], "x", *row[9:]]]), b"["):
+    others = [row[:10], [*row[:8], "x", *row[9:]], [row[0], 84322.01, *row[2:]], [row[0], "1e5", *row[2:]]]
+    for broken in (b"{}", b"[[1,2]]", b"[", *(msgspec.json.encode([other]) for other in others)):
         with pytest.raises(ValueError):  # noqa: PT011  msgspec's are of that kind
             BINANCE.present.read_klines(broken)
