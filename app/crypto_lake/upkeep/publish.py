@@ -34,8 +34,9 @@ from crypto_lake.store import (
     StoreError,
 )
 from crypto_lake.upkeep import publish_folder
-from crypto_lake.upkeep.publish_day import AlertError, DayWork, RacedError, Situation, SymbolState
+from crypto_lake.upkeep.publish_day import AlertError, DayWork, Situation, SymbolState
 from crypto_lake.upkeep.publish_look import SymbolReader, list_bucket
+from crypto_lake.upkeep.publish_objects import RacedError
 from crypto_lake.upkeep.publish_report import DayOutcome, PublishReport
 from crypto_lake.upkeep.publish_stage import MakeError
 

@@ -9,13 +9,10 @@ from pathlib import Path
 
 import msgspec
 
-from crypto_lake.bars.table import BARS_SCHEMA_VERSION
-from crypto_lake.lake import uploads
 from crypto_lake.lake.layout import Layout
-from crypto_lake.lake.uploads import UploadRecord
 from crypto_lake.model.clock import Hour
 from crypto_lake.model.copies import Copies
-from crypto_lake.store import Conflict, Declared, PutResult, Store, Stored, measure
+from crypto_lake.store import Store
 from crypto_lake.upkeep import publish_plan as plan
 from crypto_lake.upkeep import publish_version as versions
 from crypto_lake.upkeep.names import BarsObject, Manifest
@@ -27,16 +24,12 @@ from crypto_lake.upkeep.publish_manifest import (
     Label,
     PublishedManifest,
     Standing,
-    encode,
     from_metadata,
     to_metadata,
 )
+from crypto_lake.upkeep.publish_objects import DayObjects
 from crypto_lake.upkeep.publish_report import DayOutcome, Outcome, outcome_of
 from crypto_lake.upkeep.publish_stage import Made, Stage
-
-
-class RacedError(Exception):
-    """Another publisher changed the object meanwhile."""
 
 
 class AlertError(Exception):
@@ -100,15 +93,14 @@ class DayWork:
     fetched_bytes: int = 0
     copies: Copies | None = None
     _published: PublishedManifest | None = None
-    _generation: int = 0  # of the manifest, 0 where there is none
     _orphan: str = ""  # what is wrong with a file that has no manifest, if it is not what we make
 
     def __post_init__(self) -> None:
         listing = self.listing = self.symbol.listing
         self.bars = BarsObject(listing.exchange, listing.symbol, self.day)
         self.listed = listing.manifests.get(self.day)
-        self.file = listing.files.get(self.day)
-        self.watched = listing.watched(self.day)
+        file, watched = listing.files.get(self.day), listing.watched(self.day)
+        self.objects = DayObjects(self.at.store, self.bars, file, watched, self.at.folder)
 
     # By the listing alone
 
@@ -121,12 +113,13 @@ class DayWork:
             return False
         self.symbol.passed(self.day, label.after, None)
         self.copies = label.copies
-        if chosen and self.file is not None:
-            self._record(self.file)
+        if chosen:
+            self._record()
         return True
 
     def _is_as_labelled(self, label: Label) -> bool:
-        there = (self.file.generation if self.file is not None else 0, self.watched, self.symbol.stands)
+        file = self.objects.file
+        there = (file.generation if file is not None else 0, self.objects.watched, self.symbol.stands)
         told = (label.generation, label.names, label.before)
         return not label.open and not self.at.rebuild and there == told
 
@@ -134,11 +127,11 @@ class DayWork:
 
     def look(self) -> None:
         """Decide what is to be done about the day, and do it. Raises RacedError, AlertError, MakeError, StoreError."""
-        if self.listed is None and self.file is None and self.at.now_ns < Hour(self.day, 23).end_ns:
+        if self.listed is None and self.objects.file is None and self.at.now_ns < Hour(self.day, 23).end_ns:
             self._waits("it is not over")
             return
         before, waits = self.symbol.standing(), self.symbol.waits
-        self._read_manifest()
+        self._published = self.objects.read_manifest() if self.listed is not None else None
         self._recognise()
         if self._is_published():
             before = versions.stood_before(before, self._published)
@@ -151,8 +144,6 @@ class DayWork:
             case plan.Alert(problem):
                 raise AlertError(problem)
             case plan.Waits(reasons):
-                if self._orphan:
-                    raise AlertError(self._orphan)
                 self._waits("; ".join(reasons))
             case plan.UpToDate(gone):
                 assert self._published is not None
@@ -161,12 +152,6 @@ class DayWork:
                     self._tell("noted", f"{len(gone)} of its inputs are gone from the bucket")
             case plan.Make():
                 self._make(facts, decision)
-
-    def _read_manifest(self) -> None:
-        found = read_published(self.at.store, Manifest(self.bars).name) if self.listed is not None else None
-        if found is not None:
-            stored, self._published = found
-            self._generation = stored.generation
 
     def give_way(self) -> None:
         """Another publisher was at the day: go on from what it made of it."""
@@ -194,8 +179,9 @@ class DayWork:
         self.copies = self._published.copies
 
     def _recognise(self) -> None:
-        self.file = self.at.store.stat(self.bars.name) if self.file or self._published else None
-        seen = plan.FileSeen(self.file.generation, self.file.sha256) if self.file is not None else None
+        known = self.objects.file or self._published
+        file = self.objects.file = self.at.store.stat(self.bars.name) if known else None
+        seen = plan.FileSeen(file.generation, file.sha256) if file is not None else None
         match plan.recognise(self._published, seen):
             case plan.Ours():
                 pass
@@ -206,12 +192,12 @@ class DayWork:
             case plan.Orphan(problem):
                 self._orphan = problem
             case plan.Complete(version):
-                assert self.file is not None
-                done = versions.entered(version, self.file.generation)
+                assert file is not None
+                done = versions.entered(version, file.generation)
                 if not self.at.dry_run:
                     # Under names that match nothing: what came in since is looked at now, or by the next run.
-                    self._put_manifest(done, "")
-                    self._record(self.file)
+                    self.objects.put_manifest(done, "")
+                    self._record()
                 self._published = done
                 self._tell("completed", "its file was there, and its manifest had not been written")
 
@@ -219,12 +205,12 @@ class DayWork:
         if self.at.dry_run:
             self._tell("planned", job.why)
             return
-        total, done = sum(fact.bytes for fact in job.inputs), 0
+        done = 0
 
         def arrived(count: int) -> None:
             nonlocal done
             done += count
-            self.at.on_bytes(done, total)
+            self.at.on_bytes(done, sum(fact.bytes for fact in job.inputs))
 
         fetcher = LakeFetcher(self.at.store, self.at.layout, arrived)
         folder = self.at.folder / f"{facts.exchange}-{facts.symbol}-{facts.day}"
@@ -241,11 +227,19 @@ class DayWork:
                 if job.gone and facts.published is not None:
                     worse = versions.hours_worse(facts.published, made.manifest.hours) - job.carried
                 if not worse:
-                    self._put(versions.new_version(facts, job, made, self.at.now_ns), made, job)
-                    return
+                    facts = versions.with_own_ids(facts, made)
+                    decision = plan.decide_made(facts, job, self.at.now_ns)
+                    if isinstance(decision, plan.Waits):
+                        self._waits("; ".join(decision.reasons))
+                        return
+                    again, job = decision.inputs != job.inputs, decision
+                    if not again:
+                        self._put(versions.new_version(facts, job, made, self.at.now_ns), made, job)
+                        return
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
-            # What is gone was known to these hours too, if not by a trade of theirs: they are kept as they are.
+            # Made again: of more, by what its last trade turned out to be; or with some hours kept as they are, to which
+            # what is gone was known too, if not by a trade of theirs.
             job, done = replace(job, carried=job.carried | worse), 0
 
     def _put(self, version: PublishedManifest, made: Made, job: plan.Make) -> None:
@@ -274,64 +268,35 @@ class DayWork:
                 return
         what: Outcome = "published"
         if self._orphan:
-            if self.file is None or (self.file.bytes, self.file.sha256) != (version.bytes, version.sha256):
+            file = self.objects.file
+            if file is None or (file.bytes, file.sha256) != (version.bytes, version.sha256):
                 raise AlertError(self._orphan)
-            version, what = versions.entered(version, self.file.generation), "completed"
+            version, what = versions.entered(version, file.generation), "completed"
         elif made.path is not None:
-            self._put_manifest(versions.begun(self._published, version))
-            version = versions.entered(version, self._put_file(made.path, version).generation)
-        self._put_manifest(version)
+            self.objects.put_manifest(versions.begun(self._published, version))
+            version = versions.entered(version, self.objects.put_file(made.path, version).generation)
+        self.objects.put_manifest(version)
         self._published = version
         self._pass()
-        if self.file is not None:
-            self._record(self.file)
+        self._record()
         self._tell(what, job.why + unused)
 
-    def _put_file(self, path: Path, version: PublishedManifest) -> Stored:
-        metadata = {"kind": "bars", "schema": str(BARS_SCHEMA_VERSION), "version": str(version.version)}
-        declared = Declared(version.bytes, version.crc32c, version.md5, version.sha256)
-        replaces = self.file.generation if self.file is not None else None
-        self.file = self._done(
-            self.at.store.put(path, self.bars.name, declared, replaces=replaces, metadata=metadata)
-        )
-        return self.file
-
     def _note(self, manifest: PublishedManifest) -> None:
-        self._put_manifest(manifest)
+        self.objects.put_manifest(manifest)
         self._published = manifest
         self._pass()
 
     def _note_gone(self, manifest: PublishedManifest) -> None:
-        label = from_metadata(to_metadata(manifest, self.watched))
+        label = from_metadata(to_metadata(manifest, self.objects.watched))
         told = from_metadata(self.listed.metadata) if self.listed is not None else None
         if not self.at.dry_run and (manifest != self._published or label != told):
             self._note(manifest)
 
-    def _put_manifest(self, manifest: PublishedManifest, watched: str | None = None) -> None:
-        path = self.at.folder / "manifest.json"
-        path.write_bytes(encode(manifest))
-        stored = self._done(
-            self.at.store.put(
-                path,
-                Manifest(self.bars).name,
-                measure(path),
-                replaces=self._generation or None,
-                metadata=to_metadata(manifest, self.watched if watched is None else watched),
-            )
-        )
-        self._generation = stored.generation
-
-    def _done(self, result: PutResult) -> Stored:
-        if isinstance(result, Conflict):
-            raise RacedError(
-                f"another publisher wrote it meanwhile ({'; '.join(result.differences)}); its version was left, and the "
-                "next run looks at it"
-            )
-        return result.stored
-
     # What is told of it
 
     def _waits(self, why: str) -> None:
+        if self._orphan:
+            raise AlertError(self._orphan)
         if not self._is_published():
             self.symbol.waits = True
         self._tell("waits", why)
@@ -342,22 +307,6 @@ class DayWork:
     def told(self, outcome: Outcome, text: str) -> DayOutcome:
         return outcome_of(self.bars, outcome, text, self._published, self.fetched_bytes)
 
-    def _record(self, stored: Stored) -> None:
-        """Tell whoever cleans up that the day, which is here too, is in the bucket."""
-        layout, at = self.at.layout, self.bars
-        if layout is None or self.at.dry_run or not layout.bars(at.exchange, at.symbol, at.day).is_file():
-            return
-        known = uploads.read(layout, at.exchange, at.symbol, at.day, self.at.store.url).get(at.name)
-        if known is not None and known.generation == stored.generation:
-            return
-        record = UploadRecord(
-            url=self.at.store.url,
-            name=at.name,
-            generation=stored.generation,
-            bytes=stored.bytes,
-            crc32c=stored.crc32c,
-            sha256=stored.sha256 or "",
-            uploaded_ns=self.at.now_ns,
-            path=at.local,
-        )
-        uploads.append(layout, at.exchange, at.symbol, at.day, [record])
+    def _record(self) -> None:
+        if self.at.layout is not None and not self.at.dry_run:
+            self.objects.record(self.at.layout, self.at.now_ns)

@@ -58,6 +58,8 @@ class DayFacts:
     """A symbol's day, with the day before and the two after it.
 
     `lost`: objects of the day that have a manifest and are not there. `before`: what stands when it begins. `published`: what its manifest in the bucket says; None where it has none.
+    `own_ids`: the first and the last trade of the day by the trades' own times, nothing twice where it has none; None as
+    long as that is not known, for the day was not made yet.
     `unproven`: objects of the day without a manifest: they are being uploaded. `changed`: object and problem, of those
     that are not what their manifest says.
     """
@@ -69,6 +71,7 @@ class DayFacts:
     ledgers: Mapping[str, LedgerFact]
     published: PublishedManifest | None = None
     before: Standing = NOTHING_STANDS
+    own_ids: tuple[int | None, int | None] | None = None
     day_before_waits: bool = False
     unproven: Sequence[str] = ()
     lost: Sequence[str] = ()
@@ -77,6 +80,11 @@ class DayFacts:
     @property
     def of_day(self) -> list[RawFact]:
         return [fact for fact in self.raw if fact.day == self.day]
+
+    @property
+    def last_before(self) -> int | None:
+        """The last trade before the day."""
+        return self.before.last[0] if self.before.last is not None else None
 
 
 def day_after(day: str, days: int = 1) -> str:

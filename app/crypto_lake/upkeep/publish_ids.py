@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from crypto_lake.model.intervals import Interval, IntervalSet
-from crypto_lake.upkeep.publish_facts import RawFact
+from crypto_lake.upkeep.publish_facts import DayFacts, RawFact
 from crypto_lake.upkeep.publish_manifest import CollectorIds, Ids, listed
 
 
@@ -25,20 +25,34 @@ def without(ids: IntervalSet, others: IntervalSet) -> IntervalSet:
     return left
 
 
-def missing_of(inputs: Sequence[RawFact], day: str, last_before: int | None) -> IntervalSet:
+def latest_of(facts: DayFacts) -> int | None:
+    """The greatest id that is known to be of the day or of one before it, or was received in it."""
+    version = facts.published
+    known = (
+        facts.own_ids[1] if facts.own_ids is not None else None,
+        facts.last_before,
+        ids_of(facts.of_day).last,
+        version.last_trade_id if version is not None else None,
+    )
+    return max((id_ for id_ in known if id_ is not None), default=None)
+
+
+def missing_of(facts: DayFacts, inputs: Sequence[RawFact]) -> IntervalSet:
     """Ids that no input has, from the last trade before the day to the first one after it, as far as these are known.
 
-    Which of two days a missing trade belongs to can't be known: one at the turn of two days is of both.
+    Which of two days a missing trade belongs to can't be known: one at the turn of two days is of both, and one of a day
+    without trades is of each that it may be of. What is behind the day's last trade is known for sure once `own_ids` are:
+    that trade may be received in the next day.
     """
-    of_day = ids_of(fact for fact in inputs if fact.day == day)
-    if of_day.last is None:
+    first, last = facts.own_ids or (ids_of(facts.of_day).first, latest_of(facts))
+    if facts.last_before is not None:
+        first = facts.last_before
+        last = first if last is None else last
+    if first is None or last is None:  # of ids before the first ever nothing is known
         return IntervalSet()
     every = ids_of(inputs)
-    if last_before is not None:
-        every.add(last_before)
-    low = last_before if last_before is not None else of_day.first
-    assert low is not None
-    return IntervalSet(hole for hole in every.holes() if hole.last > low and hole.first <= of_day.last + 1)
+    every.add(first)
+    return IntervalSet(hole for hole in every.holes() if hole.last > first and hole.first <= last + 1)
 
 
 def by_collector(inputs: Sequence[RawFact], span: Interval | None) -> tuple[CollectorIds, ...]:

@@ -6,18 +6,19 @@ A day is final when it is over and
 - a collector that was at it in its last hour, and has not ended, has an hour of the next day in the bucket,
 - the next trade after the day is there,
 - each missing trade has an outcome in a ledger;
-or when 48 hours have passed. What comes later makes a new version of it, by inputs that are a superset.
+or when 48 hours have passed. Which trade is the day's last is known by ids as far as it was received in the day, and for
+sure once the day was made: then it is asked again, by `decide_made`. What comes later makes a new version of it, by inputs that are a superset.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from crypto_lake.model.clock import Hour
 from crypto_lake.upkeep.publish_facts import DayFacts, LedgerFact, RawFact, day_after
-from crypto_lake.upkeep.publish_ids import ids_of, missing_of, without
+from crypto_lake.upkeep.publish_ids import ids_of, latest_of, missing_of, without
 from crypto_lake.upkeep.publish_manifest import FinalBecause, PublishedInput, PublishedManifest
 
 FINAL_ANYWAY_NS: Final = 48 * 3600 * 10**9
@@ -77,31 +78,41 @@ def decide(facts: DayFacts, now_ns: int, *, rebuild: bool = False) -> Decision:
     why = _why(published, inputs, facts, rebuild=rebuild)
     if not why:
         return UpToDate(tuple(one for one in gone if not one.gone))
-    end_ns = Hour(facts.day, _LAST_HOUR).end_ns
-    if now_ns < end_ns:
+    if now_ns < Hour(facts.day, _LAST_HOUR).end_ns:
         return Waits(("it is not over",))
-    waits = reasons_to_wait(facts, inputs)
-    if waits and now_ns < end_ns + FINAL_ANYWAY_NS:
+    return _make_or_wait(facts, Make(tuple(inputs), gone, _carried(published, gone), "complete", why), now_ns)
+
+
+def decide_made(facts: DayFacts, job: Make, now_ns: int) -> Make | Waits:
+    """What becomes of a day that was made as `job` says, now that its `own_ids` are known.
+
+    Where the inputs are still those of `job`, it is to be put; else it is to be made again, of more.
+    """
+    return _make_or_wait(facts, replace(job, inputs=tuple(inputs_of(facts))), now_ns)
+
+
+def _make_or_wait(facts: DayFacts, job: Make, now_ns: int) -> Make | Waits:
+    waits = reasons_to_wait(facts, job.inputs)
+    if waits and now_ns < Hour(facts.day, _LAST_HOUR).end_ns + FINAL_ANYWAY_NS:
         return Waits(waits)
-    carried = _carried(published, gone)
-    return Make(tuple(inputs), gone, carried, "time" if waits else "complete", why)
+    return replace(job, final_because="time" if waits else "complete")
 
 
 def inputs_of(facts: DayFacts) -> list[RawFact]:
     """The objects that may hold something of the day: its own, the first hour after it, and strays by their ids.
 
     A trade goes by its own time: one of the day's last second is received in the next day, and with a clock that is
-    behind one of its first second in the day before. One that came hours late is found by its id, too.
+    behind one of its first second in the day before. One that came hours late is found by its id, too. The more is
+    known of the day's last trade, the more these are, never less.
     """
     after = day_after(facts.day)
     chosen = {fact.name for fact in facts.raw if fact.day == facts.day or (fact.day, fact.hour) == (after, 0)}
-    following = _following(facts, ids_of(facts.of_day).last)
+    following = _following(facts)
     if following is not None:
         chosen.add(following.name)
-    low = (
-        facts.before.last[0] if facts.before.last is not None else None
-    )  # None: of any id, the first ever are late
-    high = ids_of(fact for fact in facts.raw if fact.name in chosen).last
+    low = facts.last_before  # None: of any id, the first ever are late
+    ends = (latest_of(facts), ids_of(fact for fact in facts.raw if fact.name in chosen).last)
+    high = max((id_ for id_ in ends if id_ is not None), default=None)
     if high is not None:
         for fact in facts.raw:
             if any(first <= high and (low is None or last > low) for first, last in fact.id_runs):
@@ -109,8 +120,9 @@ def inputs_of(facts: DayFacts) -> list[RawFact]:
     return sorted((fact for fact in facts.raw if fact.name in chosen), key=lambda fact: fact.name)
 
 
-def _following(facts: DayFacts, last_id: int | None) -> RawFact | None:
+def _following(facts: DayFacts) -> RawFact | None:
     """The first object of a later day with a trade that follows the day's."""
+    last_id = latest_of(facts)
     later = [
         fact
         for fact in facts.raw
@@ -133,9 +145,9 @@ def reasons_to_wait(facts: DayFacts, inputs: Sequence[RawFact]) -> tuple[str, ..
         reason = _collector_waits(facts, collector)
         if reason:
             found.append(f"{collector} {reason}")
-    if _following(facts, ids_of(own).last) is None:
+    if _following(facts) is None:
         found.append("the next trade after it is not there yet")
-    missing = missing_of(inputs, facts.day, facts.before.last[0] if facts.before.last else None)
+    missing = missing_of(facts, inputs)
     for ledger in facts.ledgers.values():
         missing = without(missing, ledger.settled)
     if len(missing):

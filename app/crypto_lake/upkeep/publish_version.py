@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -22,12 +23,16 @@ _MOST_COMING: Final = 4
 _HOUR_NS: Final = 3600 * 10**9
 
 
+def with_own_ids(facts: DayFacts, made: Made) -> DayFacts:
+    """The facts of a day that was made: which trades are its own is known."""
+    return replace(facts, own_ids=(made.manifest.first_trade_id, made.manifest.last_trade_id))
+
+
 def new_version(facts: DayFacts, job: Make, made: Made, now_ns: int) -> PublishedManifest:
-    """The version that follows the one in `facts`; its file is not put yet."""
+    """The version that follows the one in `facts`, which know its own trades; its file is not put yet."""
     manifest = made.manifest
     first, last = manifest.first_trade_id, manifest.last_trade_id
-    before = facts.before.last[0] if facts.before.last is not None else None
-    missing = missing_of(job.inputs, facts.day, before)
+    missing = missing_of(facts, job.inputs)
     if job.gone and facts.published is not None:
         missing = without(missing, _known_to(facts.published))
     span = Interval(first, last) if first is not None and last is not None else None

@@ -13,7 +13,8 @@ from crypto_lake.cli.main import main
 from crypto_lake.lake.vouched import vouched
 from crypto_lake.model.clock import Hour
 from crypto_lake.store import Store, measure
-from crypto_lake.upkeep.bucket_verify import BucketReport, verify_bucket
+from crypto_lake.upkeep.bucket_verify import verify_bucket
+from crypto_lake.upkeep.bucket_verify_report import BucketReport
 from support import publishing as p
 from support.publishing import DAY, DAY_NS, END_NS, HOUR_NS, SECOND_NS, Machine
 
