@@ -9,17 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from crypto_lake.cli.bucket import disk_limits
-from crypto_lake.cli.common import (
-    CommandError,
-    ExitCode,
-    config_options,
-    data_option,
-    load_settings,
-    output_option,
-)
+from crypto_lake.cli.common import CommandError, ExitCode, lake_options, load_settings
 from crypto_lake.cli.past import Filled, Past
 from crypto_lake.cli.progress import counted
-from crypto_lake.cli.selection import check_selection, clock_of
+from crypto_lake.cli.selection import check_selection, clock_of, read_day
 
 if TYPE_CHECKING:
     from crypto_lake.completeness.backfill import Source
@@ -47,9 +40,7 @@ _DAY = "YYYY-MM-DD"
     help="auto: a day's archive where there is one, and single trades over REST for the rest.",
 )
 @click.option("--again", is_flag=True, help="Look at days, too, that were had whole before.")
-@data_option
-@config_options
-@output_option
+@lake_options
 def command(
     symbols: tuple[str, ...],
     first: str | None,
@@ -57,7 +48,6 @@ def command(
     inexact: bool,
     source: Source,
     again: bool,
-    data: Path | None,
     output: str,
     **options: Any,
 ) -> int:
@@ -72,7 +62,7 @@ def command(
     from crypto_lake.upkeep.disk_budget import look, refusal
 
     span = _span(symbols, first, last, inexact, source)
-    config = load_settings(options | {"data": data}).config
+    config = load_settings(options).config
     if config.collector.exchange not in EXCHANGES:
         known = ", ".join(sorted(EXCHANGES))
         raise CommandError(
@@ -119,8 +109,11 @@ def _span(
             raise CommandError("--to needs --from", ExitCode.USAGE)
         check_selection(symbols, ())
         return None
-    last = last or first
-    check_selection(symbols, (first, last))
+    check_selection(symbols, ())
+    read_day("--from", first)
+    if last is None:
+        return first, first
+    read_day("--to", last)
     if last < first:
         raise CommandError(f"--to {last} is before --from {first}", ExitCode.USAGE)
     return first, last
@@ -162,6 +155,8 @@ def _document(filled: Filled, missing: int) -> None:
 def _told(day: DayRecord) -> str:
     source = f" from {day.source}" if day.fetched else ""
     missing = f", {counted(day.missing, 'id')} missing" if day.missing else ""
+    if not day.whole and not day.missing:
+        missing = ", not whole yet"
     return (
         f"{counted(day.trades, 'trade')}, {day.fetched:,} of them fetched{source} "
         f"into {counted(day.files, 'file')}{missing}"

@@ -27,6 +27,20 @@ def existing_layout(config: Config) -> Layout:
     return existing_lake(Path(config.data))
 
 
+def layout_if_there(config: Config, *, named: bool) -> Layout | None:
+    """The data directory beside a bucket: None where there is none. Raises CommandError where it was `named` all the same."""
+    from crypto_lake.lake.layout import Layout
+
+    root = Path(config.data)
+    if root.is_dir():
+        return Layout(root)
+    if named:
+        raise CommandError(
+            f"--data {root}: there is no such directory; leave it out to do without", ExitCode.USAGE
+        )
+    return None
+
+
 def open_configured(config: Config) -> Store | None:
     """The configured bucket, None where there is none. Raises CommandError where it can't be opened."""
     from crypto_lake.store import StoreError, open_store

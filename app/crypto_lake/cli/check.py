@@ -11,19 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from crypto_lake.cli.common import (
-    CommandError,
-    ExitCode,
-    complain,
-    config_options,
-    data_option,
-    load_settings,
-    output_option,
-)
+from crypto_lake.cli.bucket import existing_layout
+from crypto_lake.cli.common import CommandError, ExitCode, complain, lake_options, load_settings
 from crypto_lake.cli.outcome import leave, outcome_option
 from crypto_lake.cli.past import Filled, archives_of_sums
 from crypto_lake.cli.progress import counted
-from crypto_lake.cli.selection import check_selection, clock_of, day_option, existing_lake, symbol_option
+from crypto_lake.cli.selection import check_selection, clock_of, day_option, symbol_option
 
 if TYPE_CHECKING:
     from crypto_lake.config.schema import Config
@@ -34,7 +27,6 @@ _UNLIKE_SHOWN = 5
 
 
 @click.command()
-@data_option
 @symbol_option
 @day_option
 @click.option(
@@ -63,10 +55,8 @@ _UNLIKE_SHOWN = 5
     help="Minutes to wait in all, where the lake's share of the exchange's weight is used.",
 )
 @outcome_option
-@config_options
-@output_option
+@lake_options
 def command(
-    data: Path | None,
     symbols: tuple[str, ...],
     days: tuple[str, ...],
     again: bool,
@@ -81,8 +71,9 @@ def command(
 
     Klines that were collected (the stream kline_1s) come first; the exchange is asked for seconds that have none, and for
     those that differ from theirs. Each second gets a verdict, kept beside the bars: verified, mismatch with the
-    difference, or unverifiable. What was checked and has not changed is not asked for again. Exit code 3 where a bar
-    differs and the ledger does not explain it, 4 where the exchange could not be asked.
+    difference, or unverifiable. What was checked and has not changed is not asked for again. A symbol that the exchange
+    says it no longer has is named, and is no failure. Exit code 3 where a bar differs and the ledger does not explain it,
+    4 where the exchange could not be asked.
     """
     import msgspec
 
@@ -90,8 +81,8 @@ def command(
     from crypto_lake.upkeep.check_report import figures
 
     check_selection(symbols, days)
-    config = load_settings(options | {"data": data}).config
-    layout = existing_lake(Path(config.data))
+    config = load_settings(options).config
+    layout = existing_layout(config)
     # What status and alerts go by is a run over all: a look at one day neither raises nor clears them.
     reported = (
         contextlib.nullcontext(tasks.Outcome())
@@ -106,6 +97,7 @@ def command(
         wrong = [f"{name}: {why}" for name, why in report.failed.items()]
         task.problem = "; ".join([*wrong, *([report.problem] if report.problem else [])])
         task.figures = figures([report])
+        task.note = report.note
     if outcome is not None:
         _leave(outcome, report, task.problem)
     for what, why in filled.failed.items():
@@ -238,6 +230,8 @@ def _print(report: CheckReport, written: list[Path]) -> None:
             click.echo(f"  {unlike.second}: {fields or unlike.reason}")
     for path in written:
         click.echo(f"wrote {path}")
+    for symbol, what in report.gone.items():
+        click.echo(f"{symbol:<12} is gone: {what}; take it out of the symbols that are collected")
     unlike = report.unexplained
     hint = (
         f"; {counted(unlike, 'bar')} unlike the exchange's: `crypto-lake explain` shows one" if unlike else ""

@@ -125,6 +125,14 @@ def config_options(command: Command) -> Command:
     )(command)
 
 
+def lake_options(command: Command) -> Command:
+    """Adds --data, --config, --set and --output, for a task on the configured lake.
+
+    Hand all keywords but `output` on to `load_settings`.
+    """
+    return data_option(config_options(output_option(command)))
+
+
 def flag_values(options: dict[str, Any]) -> dict[str, tuple[str, str]]:
     """Of the keywords that `setting_options` gives: path -> (text, the flag as the user wrote it)."""
     given: dict[str, tuple[str, str]] = {}

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import sys
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from crypto_lake.cli.bucket import exit_code_of, log_to_file, open_configured, shown
-from crypto_lake.cli.common import (
-    CommandError,
-    ExitCode,
-    complain,
-    config_options,
-    data_option,
-    load_settings,
-    output_option,
+from crypto_lake.cli.bucket import (
+    existing_layout,
+    exit_code_of,
+    layout_if_there,
+    log_to_file,
+    open_configured,
+    shown,
 )
+from crypto_lake.cli.common import CommandError, ExitCode, complain, lake_options, load_settings
 from crypto_lake.cli.outcome import leave, outcome_option
 from crypto_lake.cli.progress import counted
+from crypto_lake.cli.selection import read_day
 from crypto_lake.cli.upload import stopping
 
 if TYPE_CHECKING:
@@ -55,25 +54,21 @@ def command() -> None:
 
 
 @command.command()
-@data_option
 @series_option
 @click.option("--from", "first", metavar="YYYY-MM-DD", help="The first day.  [default: macro.start]")
 @click.option("--to", "last", metavar="YYYY-MM-DD", help="The last day.  [default: today]")
 @dry_run_option
-@config_options
-@output_option
+@lake_options
 def backfill(first: str | None, last: str | None, **options: Any) -> int:
     """Ask for the whole history, once or again: what is known stays, and what differs is a new version."""
     return _ask("backfill", first, last, options)
 
 
 @command.command()
-@data_option
 @series_option
 @dry_run_option
 @outcome_option
-@config_options
-@output_option
+@lake_options
 def update(outcome: Path | None, **options: Any) -> int:
     """Ask for the days since the latest known one, and the last days before it again, since they may be revised.
 
@@ -83,18 +78,16 @@ def update(outcome: Path | None, **options: Any) -> int:
 
 
 @command.command()
-@data_option
 @series_option
-@config_options
-@output_option
-def check(data: Path | None, names: tuple[str, ...], output: str, **options: Any) -> int:
+@lake_options
+def check(names: tuple[str, ...], output: str, **options: Any) -> int:
     """Read what is kept, and tell which days are absent and why. Exit code 3 where there are gaps."""
     from crypto_lake.macro.run import check
 
-    config = load_settings(options | {"data": data}).config
+    config = load_settings(options).config
     series = _series(config, names)
     store = open_configured(config)
-    layout = _layout(config, named=data is not None, needed=store is None, made=False)
+    layout = _layout(config, named=options["data"] is not None, needed=store is None, made=False)
     report = check(series, layout=layout, store=store)
     if store is not None:
         store.close()
@@ -181,42 +174,22 @@ def _span(config: Config, first: str | None, last: str | None) -> Span | None:
     if first is None and last is None:
         return None
     today = today_of(time.time_ns() // 1000)
-    begin = _day("--from", first) if first else config.macro.start
-    end = min(_day("--to", last), today) if last else today
+    begin = read_day("--from", first) if first else config.macro.start
+    end = min(read_day("--to", last), today) if last else today
     if begin > end:
         raise CommandError(f"from {begin} to {end}: that is no day at all", ExitCode.USAGE)
     return Span(begin, end)
 
 
-def _day(flag: str, text: str) -> date:
-    try:
-        day = date.fromisoformat(text)
-    except ValueError:
-        day = None
-    if day is None or day.isoformat() != text:
-        raise CommandError(f"{flag} {text}: expected a day such as 2024-08-08", ExitCode.USAGE)
-    return day
-
-
 def _layout(config: Config, *, named: bool, needed: bool, made: bool) -> Layout | None:
     """The data directory; None where a bucket is configured and there is none. `made`: made where it is `needed`."""
     from crypto_lake.lake import durable
-    from crypto_lake.lake.layout import Layout
 
-    root = Path(config.data)
-    if root.is_dir():
-        return Layout(root)
-    if not needed and not named:
-        return None
     if not needed:
-        raise CommandError(
-            f"--data {root}: there is no such directory; leave it out to do without", ExitCode.USAGE
-        )
+        return layout_if_there(config, named=named)
     if made:
-        durable.make_directory(root)
-    elif not root.is_dir():
-        raise CommandError(f"{root} does not exist; --data names the lake's directory", ExitCode.USAGE)
-    return Layout(root)
+        durable.make_directory(Path(config.data))
+    return existing_layout(config)
 
 
 def _need_yfinance() -> None:
@@ -268,10 +241,8 @@ class _Shown:
 def _leave(path: Path, report: MacroReport) -> None:
     from crypto_lake.model.task_outcome import TaskOutcome
 
-    problem = report.problem
-    if report.stopped and not problem:  # it neither failed nor came to an end: the next run goes on
-        return
-    leave(path, TaskOutcome(task="macro", ok=not problem, problem=problem))
+    left = TaskOutcome(task="macro", ok=not report.problem, problem=report.problem)
+    leave(path, left, stopped=report.stopped)
 
 
 def _exit_code(report: MacroReport, *, gaps_count: bool) -> int:

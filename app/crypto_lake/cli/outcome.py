@@ -20,10 +20,12 @@ outcome_option = click.option(
 )
 
 
-def leave(path: Path, outcome: TaskOutcome) -> None:
+def leave(path: Path, outcome: TaskOutcome, *, stopped: bool = False) -> None:
     """Write the line. Where that can't be, it is told and no more: what the task did is done."""
     from crypto_lake.model.task_outcome import encode
 
+    if stopped and outcome.ok:  # it neither failed nor came to an end: the next run goes on
+        return
     try:
         path.write_bytes(encode(outcome))
     except OSError as error:

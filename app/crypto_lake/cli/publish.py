@@ -9,23 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from crypto_lake.cli.bucket import NO_BUCKET, exit_code_of, log_to_file, open_configured, shown
-from crypto_lake.cli.common import (
-    CommandError,
-    ExitCode,
-    complain,
-    config_options,
-    data_option,
-    load_settings,
-    output_option,
+from crypto_lake.cli.bucket import (
+    NO_BUCKET,
+    exit_code_of,
+    layout_if_there,
+    log_to_file,
+    open_configured,
+    shown,
 )
+from crypto_lake.cli.common import CommandError, ExitCode, complain, lake_options, load_settings
 from crypto_lake.cli.outcome import leave, outcome_option
 from crypto_lake.cli.progress import counted, size
 from crypto_lake.cli.selection import check_selection, clock_of, day_option, symbol_option
 from crypto_lake.cli.upload import stopping
 
 if TYPE_CHECKING:
-    from crypto_lake.config.schema import Config
     from crypto_lake.lake.layout import Layout
     from crypto_lake.model.clock import Clock
     from crypto_lake.store import Store
@@ -38,7 +36,6 @@ _ORDER = ("completed", "published", "planned", "noted", "waits", "raced", "faile
 
 
 @click.command()
-@data_option
 @symbol_option
 @day_option
 @click.option("--rebuild", is_flag=True, help="Make days again even where nothing is new.")
@@ -49,10 +46,8 @@ _ORDER = ("completed", "published", "planned", "noted", "waits", "raced", "faile
     help="Where a day is put together; room for its raw.  [default: state/publishing, else a temporary folder]",
 )
 @outcome_option
-@config_options
-@output_option
+@lake_options
 def command(
-    data: Path | None,
     symbols: tuple[str, ...],
     days: tuple[str, ...],
     rebuild: bool,
@@ -74,8 +69,8 @@ def command(
     from crypto_lake.upkeep.publish import Selection
 
     check_selection(symbols, days)
-    config = load_settings(options | {"data": data}).config
-    layout = _layout(config, named=data is not None)
+    config = load_settings(options).config
+    layout = layout_if_there(config, named=options["data"] is not None)
     store = open_configured(config)
     if store is None:
         raise CommandError(NO_BUCKET, ExitCode.USAGE)
@@ -99,19 +94,6 @@ def command(
     else:
         _print(report)
     return _exit_code(report)
-
-
-def _layout(config: Config, *, named: bool) -> Layout | None:
-    from crypto_lake.lake.layout import Layout
-
-    root = Path(config.data)
-    if root.is_dir():
-        return Layout(root)
-    if named:
-        raise CommandError(
-            f"--data {root}: there is no such directory; leave it out to do without", ExitCode.USAGE
-        )
-    return None
 
 
 def _publish(
@@ -142,8 +124,6 @@ def _leave(path: Path, report: PublishReport) -> None:
     from crypto_lake.model.task_outcome import TaskOutcome
 
     problem = report.problem
-    if report.stopped and not problem:  # it neither failed nor came to an end: the next run goes on
-        return
     left = TaskOutcome(
         task="publish",
         ok=not problem,
@@ -151,7 +131,7 @@ def _leave(path: Path, report: PublishReport) -> None:
         last_published_day=report.last_published_day,
         copies=report.copies,
     )
-    leave(path, left)
+    leave(path, left, stopped=report.stopped)
 
 
 class _Shown:

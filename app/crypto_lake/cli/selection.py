@@ -41,18 +41,24 @@ def check_selection(symbols: Sequence[str], days: Sequence[str]) -> None:
     from crypto_lake.model.symbols import InvalidSymbolError, validate_symbol
 
     for day in days:
-        try:
-            well_formed = date.fromisoformat(day).isoformat() == day
-        except ValueError:
-            well_formed = False
-        if not well_formed:
-            raise CommandError(f"--day {day}: expected a day such as 2024-08-08", ExitCode.USAGE)
+        read_day("--day", day)
     for symbol in symbols:
         try:
             if symbol != CONTROL:
                 validate_symbol(symbol)
         except InvalidSymbolError as error:
             raise CommandError(f"--symbol {symbol}: {error}", ExitCode.USAGE) from None
+
+
+def read_day(flag: str, text: str) -> date:
+    """Raises CommandError where it is no day."""
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        day = None
+    if day is None or day.isoformat() != text:
+        raise CommandError(f"{flag} {text}: expected a day such as 2024-08-08", ExitCode.USAGE)
+    return day
 
 
 def lake_clock(layout: Layout) -> Clock:

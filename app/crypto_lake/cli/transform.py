@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from crypto_lake.cli.bucket import disk_limits
-from crypto_lake.cli.common import (
-    CommandError,
-    ExitCode,
-    config_options,
-    data_option,
-    load_settings,
-    output_option,
-)
+from crypto_lake.cli.bucket import disk_limits, existing_layout
+from crypto_lake.cli.common import CommandError, ExitCode, lake_options, load_settings
 from crypto_lake.cli.progress import counted
-from crypto_lake.cli.selection import check_selection, clock_of, day_option, existing_lake, symbol_option
+from crypto_lake.cli.selection import check_selection, clock_of, day_option, symbol_option
 
 if TYPE_CHECKING:
     from crypto_lake.bars.report import TransformReport
@@ -28,7 +20,6 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@data_option
 @click.option("--exchange", default=None, help="The exchange.  [default: every one with raw]")
 @symbol_option
 @day_option
@@ -43,10 +34,8 @@ if TYPE_CHECKING:
 @click.option(
     "--seal/--no-seal", default=True, help="Seal finished hours after it, as compact does.  [default: seal]"
 )
-@config_options
-@output_option
+@lake_options
 def command(
-    data: Path | None,
     exchange: str | None,
     symbols: tuple[str, ...],
     days: tuple[str, ...],
@@ -72,8 +61,8 @@ def command(
         raise CommandError(
             f"--exchange {exchange}: unknown; known: {', '.join(sorted(EXCHANGES))}", ExitCode.USAGE
         )
-    config = load_settings(options | {"data": data}).config
-    layout = existing_lake(Path(config.data))
+    config = load_settings(options).config
+    layout = existing_layout(config)
     names = [exchange] if exchange is not None else [n for n in layout.exchanges() if n in EXCHANGES]
     clock = clock_of(config, layout)
     arguments: dict[str, Any] = {

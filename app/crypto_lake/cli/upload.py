@@ -114,7 +114,8 @@ def stopping() -> Generator[threading.Event]:
 def _upload(
     layout: Layout, store: Store, clock: Clock, settings: Settings, dry_run: bool, stop: threading.Event
 ) -> UploadReport:
-    from crypto_lake.upkeep.upload import Progress, upload
+    from crypto_lake.upkeep.upload import upload
+    from crypto_lake.upkeep.upload_report import Progress
 
     with TransferShown("uploading", live=sys.stderr.isatty() and not dry_run) as bar:
 

@@ -16,7 +16,7 @@ from crypto_lake.cli.selection import check_selection, day_option, existing_lake
 
 if TYPE_CHECKING:
     from crypto_lake.lake.layout import Layout
-    from crypto_lake.upkeep.bucket_verify import BucketReport
+    from crypto_lake.upkeep.bucket_verify_report import BucketReport
     from crypto_lake.upkeep.verify import Progress
     from crypto_lake.upkeep.verify_report import Difference, VerifyReport
 
@@ -110,7 +110,8 @@ def _verify_bucket(
     import msgspec
 
     from crypto_lake.store import StoreError, open_store
-    from crypto_lake.upkeep.bucket_verify import BucketProgress, verify_bucket
+    from crypto_lake.upkeep.bucket_verify import verify_bucket
+    from crypto_lake.upkeep.bucket_verify_report import BucketProgress
 
     with TransferShown("verifying", live=sys.stderr.isatty()) as bar:
 

@@ -97,16 +97,7 @@ class Layout:
 
     # bars
     def bars(self, exchange: str, symbol: str, day: str) -> Path:
-        year, month, day_of_month = day.split("-")
-        return (
-            self.root
-            / "parquet"
-            / exchange
-            / symbol
-            / f"year={year}"
-            / f"month={month}"
-            / f"day={day_of_month}"
-        ) / "bars.parquet"
+        return self.root.joinpath("parquet", exchange, symbol, *_dated_folders(day), "bars.parquet")
 
     def bar_days(self, exchange: str, symbol: str) -> list[str]:
         """Days with a file of bars, or with a manifest of one (a day may have no row), sorted."""
@@ -148,13 +139,7 @@ class Layout:
     # verdicts
     def verdicts(self, exchange: str, symbol: str, day: str) -> Path:
         """What the bars of a day are, held against the exchange's own. Not below `parquet`: a query of bars reads all of it."""
-        return (
-            self.root
-            / "verdicts"
-            / self.bars(exchange, symbol, day)
-            .relative_to(self.root / "parquet")
-            .with_name("verdicts.parquet")
-        )
+        return self.root.joinpath("verdicts", exchange, symbol, *_dated_folders(day), "verdicts.parquet")
 
     def report(self, exchange: str, symbol: str, day: str, suffix: str) -> Path:
         """A day's report; `suffix`: json or md."""
@@ -259,6 +244,11 @@ def parse_bars_name(name: str) -> tuple[str, str, str] | None:
     if match is None:
         return None
     return match["exchange"], match["symbol"], f"{match['year']}-{match['month']}-{match['day']}"
+
+
+def _dated_folders(day: str) -> tuple[str, str, str]:
+    year, month, day_of_month = day.split("-")
+    return f"year={year}", f"month={month}", f"day={day_of_month}"
 
 
 def _values(path: Path, key: str, first: str, last: str) -> list[str]:

@@ -96,3 +96,35 @@ _decode_doubts = msgspec.json.Decoder(_Doubts).decode
 
 def _doubts_path(layout: Layout) -> Path:
     return layout.state / "doubts.json"
+
+
+def read_settled(layout: Layout, exchange: str, symbol: str, url: str, collector: str) -> dict[str, str]:
+    """Of days whose verdicts and reports are recorded as they are: what `upload_settled` knows them by. None where it can't
+    be read, or is of another bucket or collector: then each day is looked at.
+    """
+    try:
+        settled = _decode_settled(_settled_path(layout, exchange, symbol).read_bytes())
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return {}
+    return settled.days if (settled.url, settled.collector) == (url, collector) else {}
+
+
+def write_settled(
+    layout: Layout, exchange: str, symbol: str, url: str, collector: str, days: dict[str, str]
+) -> None:
+    """In place of those before. Not fsynced: what a crash takes is found again."""
+    data = msgspec.json.encode(_Settled(url, collector, days))
+    durable.write_fleeting(_settled_path(layout, exchange, symbol), data)
+
+
+class _Settled(msgspec.Struct, frozen=True):
+    url: str
+    collector: str
+    days: dict[str, str]
+
+
+_decode_settled = msgspec.json.Decoder(_Settled).decode
+
+
+def _settled_path(layout: Layout, exchange: str, symbol: str) -> Path:
+    return layout.state / "settled" / exchange / f"{symbol}.json"

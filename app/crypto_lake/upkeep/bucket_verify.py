@@ -15,16 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
-import msgspec
-
-from crypto_lake.completeness import ledger
-from crypto_lake.completeness.ledger import BrokenLedgerError
 from crypto_lake.lake import macro_files
 from crypto_lake.store import Corrupted, NoSuchObject, Store, Stored
 from crypto_lake.upkeep import names
 from crypto_lake.upkeep.bucket_verify_compare import bars_differences, gone_inputs, raw_differences
 from crypto_lake.upkeep.bucket_verify_fetched import Fetched
 from crypto_lake.upkeep.bucket_verify_judged import problems_of
+from crypto_lake.upkeep.bucket_verify_ledger import check_chain
+from crypto_lake.upkeep.bucket_verify_report import BucketProgress, BucketReport
 from crypto_lake.upkeep.names import (
     BarsObject,
     LedgerSegment,
@@ -41,52 +39,6 @@ from crypto_lake.upkeep.verify_report import Difference, Item, Kind
 REPORT_SCHEMA: Final = 1
 _READERS: Final = 8
 _MOST_NAMED: Final = 1000
-
-
-class BucketReport(msgspec.Struct, frozen=True):
-    """`by_kind`: objects that were looked at. `lines`: of raw and ledgers that were read.
-
-    `without_manifest`: raw that nothing vouches for: it is being uploaded, or its manifest was lost (at most 1000
-    names). `gone_inputs`: raw that published days were made of, and that is known to be gone. `unknown`: names that are
-    none of the lake's (at most 1000).
-    """
-
-    schema: int
-    url: str
-    deep: bool
-    seconds: float
-    objects: int
-    bytes: int
-    bytes_read: int
-    lines: int
-    by_kind: dict[str, int]
-    without_manifest: list[str]
-    gone_inputs: int
-    unknown: list[str]
-    differences: list[Difference]
-
-    def figures(self) -> dict[str, object]:
-        return {
-            "url": self.url,
-            "seconds": self.seconds,
-            "objects": self.objects,
-            "bytes": self.bytes,
-            "bytes_read": self.bytes_read,
-            "lines": self.lines,
-            "differences": len(self.differences),
-            "without_manifest": len(self.without_manifest),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class BucketProgress:
-    """How far a run is. `bytes` are of what is to be read: with `deep` of raw and bars, else of ledgers alone."""
-
-    objects_done: int
-    objects: int
-    bytes_done: int
-    bytes: int
-    differences: int
 
 
 def verify_bucket(
@@ -318,43 +270,21 @@ class _Run:
         return checked.differences
 
     def _check_chain(self, pieces: Sequence[LedgerSegment]) -> None:
-        """A collector's ledger of a symbol: its pieces, one after the other, are one chain."""
-        path = self.folder / "ledger"
-        ends: list[tuple[int, LedgerSegment]] = []
-        with path.open("wb") as out:
-            for piece in pieces:
-                try:
-                    _, data = self.store.read(piece.name)
-                except (Corrupted, NoSuchObject) as error:
-                    self._enter(piece.name, [Difference(piece.name, f"can't be read: {error}")], "ledger")
-                    return
-                out.write(data)
-                self.bytes_read += len(data)
-                ends.append((out.tell(), piece))
-                self._enter(piece.name, [], "ledger", len(data))
-        try:
-            contents = ledger.read(path)
-        except BrokenLedgerError as error:
-            at, line = self._piece_of_line(path, ends, error.line)
-            problem = str(error).replace(str(path), at.local)
-            self.differences[at.name] = [Difference(at.name, problem, line=line)]
-            return
-        self.lines += len(contents.lines)
-        if contents.torn:
-            self.differences[pieces[-1].name] = [Difference(pieces[-1].name, "ends within a line")]
+        read: set[str] = set()
 
-    def _piece_of_line(
-        self, path: Path, ends: Sequence[tuple[int, LedgerSegment]], number: int
-    ) -> tuple[LedgerSegment, int]:
-        """The piece that a line (from 1) of all of them is in, and its number there."""
-        data = path.read_bytes()
-        before = 0
-        for end, piece in ends:
-            lines = data.count(b"\n", 0, end)
-            if number <= lines:
-                return piece, number - before
-            before = lines
-        return ends[-1][1], number - before
+        def on_read(piece: LedgerSegment, size: int) -> None:
+            read.add(piece.name)
+            self.bytes_read += size
+            self._enter(piece.name, [], "ledger", size)
+
+        found = check_chain(self.store, pieces, self.folder, on_read)
+        self.lines += found.lines
+        if found.problem is None:
+            return
+        if found.problem.path in read:
+            self.differences[found.problem.path] = [found.problem]
+        else:
+            self._enter(found.problem.path, [found.problem], "ledger")
 
     def _enter(self, name: str, problems: list[Difference], kind: str, read_bytes: int = 0) -> None:
         if problems:

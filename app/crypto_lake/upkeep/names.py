@@ -15,6 +15,7 @@ Names of raw carry the collector, so that a data directory that was lost, and it
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -25,24 +26,17 @@ from crypto_lake.lake.layout import parse_raw_name
 MANIFESTS: Final = "manifests/"
 _WORD: Final = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}"
 _COLLECTOR: Final = r"[A-Za-z0-9][A-Za-z0-9-]{0,63}"  # without _, which stands before an edition
-_RAW = re.compile(
-    rf"raw/(?P<exchange>{_WORD})/(?P<symbol>{_WORD})/(?P<day>\d{{4}}-\d\d-\d\d)/(?P<collector>{_COLLECTOR})/(?P<file>[a-z0-9_.-]+)"
-)
+_OF: Final = rf"(?P<exchange>{_WORD})/(?P<symbol>{_WORD})"
+_DAY: Final = r"(?P<day>\d{4}-\d\d-\d\d)"
+_FOLDERS: Final = r"year=(?P<y>\d{4})/month=(?P<m>\d\d)/day=(?P<d>\d\d)"
+_BY: Final = rf"(?P<collector>{_COLLECTOR})"
+_RAW = re.compile(rf"raw/{_OF}/{_DAY}/{_BY}/(?P<file>[a-z0-9_.-]+)")
 _LEDGER = re.compile(
-    rf"ledger/(?P<exchange>{_WORD})/(?P<symbol>{_WORD})/(?P<day>\d{{4}}-\d\d-\d\d)/(?P<collector>{_COLLECTOR})"
-    r"(?:_(?P<edition>[1-9]\d*))?(?:\.(?P<number>[1-9]\d*))?\.jsonl"
+    rf"ledger/{_OF}/{_DAY}/{_BY}(?:_(?P<edition>[1-9]\d*))?(?:\.(?P<number>[1-9]\d*))?\.jsonl"
 )
-_BARS = re.compile(
-    rf"parquet/(?P<exchange>{_WORD})/(?P<symbol>{_WORD})/year=(?P<y>\d{{4}})/month=(?P<m>\d\d)/day=(?P<d>\d\d)/bars\.parquet"
-)
-_VERDICTS = re.compile(
-    rf"verdicts/(?P<exchange>{_WORD})/(?P<symbol>{_WORD})/year=(?P<y>\d{{4}})/month=(?P<m>\d\d)/day=(?P<d>\d\d)"
-    rf"/(?P<collector>{_COLLECTOR})\.parquet"
-)
-_REPORT = re.compile(
-    rf"reports/(?P<exchange>{_WORD})/(?P<symbol>{_WORD})/(?P<day>\d{{4}}-\d\d-\d\d)/(?P<collector>{_COLLECTOR})"
-    r"\.(?P<suffix>json|md)"
-)
+_BARS = re.compile(rf"parquet/{_OF}/{_FOLDERS}/bars\.parquet")
+_VERDICTS = re.compile(rf"verdicts/{_OF}/{_FOLDERS}/{_BY}\.parquet")
+_REPORT = re.compile(rf"reports/{_OF}/{_DAY}/{_BY}\.(?P<suffix>json|md)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +98,7 @@ class BarsObject:
 
     @property
     def name(self) -> str:
-        year, month, day = self.day.split("-")
-        return f"parquet/{self.exchange}/{self.symbol}/year={year}/month={month}/day={day}/bars.parquet"
+        return f"parquet/{self.exchange}/{self.symbol}/{_folders(self.day)}/bars.parquet"
 
     @property
     def local(self) -> str:
@@ -123,9 +116,7 @@ class VerdictsObject:
 
     @property
     def name(self) -> str:
-        year, month, day = self.day.split("-")
-        folder = f"verdicts/{self.exchange}/{self.symbol}/year={year}/month={month}/day={day}"
-        return f"{folder}/{self.collector}.parquet"
+        return f"verdicts/{self.exchange}/{self.symbol}/{_folders(self.day)}/{self.collector}.parquet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,31 +177,60 @@ def parse(name: str) -> LakeObject | None:
     if name.startswith(MANIFESTS):
         of = parse(name.removeprefix(MANIFESTS).removesuffix(".json")) if name.endswith(".json") else None
         return Manifest(of) if isinstance(of, RawObject | BarsObject) else None
-    if match := _RAW.fullmatch(name):
-        made = RawObject(*match.group("exchange", "symbol", "day", "collector", "file"))
-        file = parse_raw_name(made.day, Path(made.file)) if _is_day(made.day) else None
-        return made if file is not None and not file.is_open and file.kind != "part" else None
-    if match := _LEDGER.fullmatch(name):
-        edition = match["edition"]
-        if edition == "1" or not _is_day(match["day"]):
-            return None
-        exchange, symbol, day, collector = match.group("exchange", "symbol", "day", "collector")
-        return LedgerSegment(exchange, symbol, day, collector, int(edition or 1), int(match["number"] or 0))
-    if match := _BARS.fullmatch(name):
-        day = f"{match['y']}-{match['m']}-{match['d']}"
-        return BarsObject(match["exchange"], match["symbol"], day) if _is_day(day) else None
-    if match := _VERDICTS.fullmatch(name):
-        day = f"{match['y']}-{match['m']}-{match['d']}"
-        made_of = match["exchange"], match["symbol"], day, match["collector"]
-        return VerdictsObject(*made_of) if _is_day(day) else None
-    if match := _REPORT.fullmatch(name):
-        made_of = match.group("exchange", "symbol", "day", "collector", "suffix")
-        return ReportObject(*made_of) if _is_day(match["day"]) else None
+    for pattern, make in _MADE_FROM:
+        if match := pattern.fullmatch(name):
+            day = _day_in(match)
+            return make(match, day) if day is not None else None
     return None
 
 
-def _is_day(text: str) -> bool:
+def _raw(match: re.Match[str], day: str) -> RawObject | None:
+    file = parse_raw_name(day, Path(match["file"]))
+    if file is None or file.is_open or file.kind == "part":
+        return None
+    return RawObject(match["exchange"], match["symbol"], day, match["collector"], match["file"])
+
+
+def _ledger(match: re.Match[str], day: str) -> LedgerSegment | None:
+    if match["edition"] == "1":  # which is never written
+        return None
+    exchange, symbol, collector = match.group("exchange", "symbol", "collector")
+    return LedgerSegment(
+        exchange, symbol, day, collector, int(match["edition"] or 1), int(match["number"] or 0)
+    )
+
+
+def _bars(match: re.Match[str], day: str) -> BarsObject:
+    return BarsObject(match["exchange"], match["symbol"], day)
+
+
+def _verdicts(match: re.Match[str], day: str) -> VerdictsObject:
+    return VerdictsObject(match["exchange"], match["symbol"], day, match["collector"])
+
+
+def _report(match: re.Match[str], day: str) -> ReportObject:
+    return ReportObject(match["exchange"], match["symbol"], day, match["collector"], match["suffix"])
+
+
+_MADE_FROM: Final[Sequence[tuple[re.Pattern[str], Callable[[re.Match[str], str], LakeObject | None]]]] = (
+    (_RAW, _raw),
+    (_LEDGER, _ledger),
+    (_BARS, _bars),
+    (_VERDICTS, _verdicts),
+    (_REPORT, _report),
+)
+
+
+def _folders(day: str) -> str:
+    year, month, day_of_month = day.split("-")
+    return f"year={year}/month={month}/day={day_of_month}"
+
+
+def _day_in(match: re.Match[str]) -> str | None:
+    """The day that a name bears, None where there is no such day."""
+    of = match.groupdict()
+    text = of["day"] if "day" in of else f"{of['y']}-{of['m']}-{of['d']}"
     try:
-        return date.fromisoformat(text).isoformat() == text
+        return text if date.fromisoformat(text).isoformat() == text else None
     except ValueError:
-        return False
+        return None

@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from crypto_lake.lake import uploads
@@ -18,16 +17,13 @@ from crypto_lake.lake.layout import Layout
 from crypto_lake.upkeep import scan
 from crypto_lake.upkeep.scan import SymbolDay
 from crypto_lake.upkeep.scan_ledger import scan_ledger
+from crypto_lake.upkeep.signature import Signature, is_young, signature_of
 from crypto_lake.upkeep.upload_look import day_facts
 from crypto_lake.upkeep.upload_plan import plan
 
-# A change within one tick of the file system's clock leaves no trace in times: what is younger is looked at again.
-_SETTLED_NS: Final = 2 * 10**9
 # Later than any day that a line can bear: all that a ledger will ever give to the bucket.
 _FOR_GOOD_NS: Final = 7_000_000_000 * 10**9
 _TRIES: Final = 3
-
-Signature = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +102,9 @@ class PendingLook:
 
     def _signature(self, at: SymbolDay, doubts_key: int) -> Signature:
         folder = self._layout.raw_day(at.exchange, at.symbol, at.day)
-        return (
-            doubts_key,
-            *_stat(folder),
-            *_stat(self._layout.manifest(folder / "x").parent),
-            *_stat(uploads.path_of(self._layout, at.exchange, at.symbol, at.day)),
-        )
+        manifests = self._layout.manifest(folder / "x").parent
+        records = uploads.path_of(self._layout, at.exchange, at.symbol, at.day)
+        return (doubts_key, *signature_of(folder, manifests, records))
 
     def _day_anew(
         self, at: SymbolDay, collector: str, doubts: frozenset[str], signature: Signature
@@ -131,11 +124,8 @@ class PendingLook:
         layout = self._layout
         path = layout.ledger(exchange, symbol)
         began_ns = self._wall_ns()
-        signature = (
-            doubts_key,
-            *_stat(path),
-            *_stat(uploads.path_of(layout, exchange, symbol, uploads.LEDGER)),
-        )
+        records = uploads.path_of(layout, exchange, symbol, uploads.LEDGER)
+        signature = (doubts_key, *signature_of(path, records))
         known = self._known.get((exchange, symbol))
         if known is not None and known.signature == signature:
             return known.settled
@@ -152,17 +142,7 @@ class PendingLook:
 
 def _kept(signature: Signature, began_ns: int) -> Signature:
     """The signature; one that nothing equals where a change may have come in the same tick."""
-    young = any(abs(began_ns - at) < _SETTLED_NS for at in signature[1::3])
-    return () if young else signature
-
-
-def _stat(path: Path) -> Signature:
-    """When it changed, how large it is, which it is; zeros where it is not."""
-    try:
-        seen = os.stat(path)  # noqa: PTH116  # there are many
-    except FileNotFoundError:
-        return (0, 0, 0)
-    return (seen.st_mtime_ns, seen.st_size, seen.st_ino)
+    return () if is_young(signature[1:], began_ns) else signature
 
 
 def _size(path: str) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from crypto_lake.lake.layout import Layout
@@ -48,12 +49,16 @@ def judged_days(layout: Layout) -> list[SymbolDay]:
     return [SymbolDay(*at) for at in layout.judged_days()]
 
 
+def judged_paths(layout: Layout, at: SymbolDay) -> tuple[Path, Path, Path]:
+    """Where a day's verdicts and both forms of its report are, or would be."""
+    of = (at.exchange, at.symbol, at.day)
+    return layout.verdicts(*of), layout.report(*of, "md"), layout.report(*of, "json")
+
+
 def judged_facts(layout: Layout, at: SymbolDay) -> Iterator[JudgedFact]:
     """Verdicts first. A file that goes while it is looked at is left out."""
-    of = (at.exchange, at.symbol, at.day)
     kinds: tuple[Kind, Kind, Kind] = ("verdicts", "report", "report")
-    paths = (layout.verdicts(*of), layout.report(*of, "md"), layout.report(*of, "json"))
-    for kind, path in zip(kinds, paths, strict=True):
+    for kind, path in zip(kinds, judged_paths(layout, at), strict=True):
         try:
             seen = path.stat()
         except FileNotFoundError:

@@ -5,7 +5,6 @@ known of them, change: then their objects are replaced, each under the generatio
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -25,49 +24,45 @@ from crypto_lake.store import (
     Stored,
     StoreError,
 )
+from crypto_lake.upkeep.recording import record_of
 from crypto_lake.upkeep.scan import SymbolDay
-from crypto_lake.upkeep.scan_judged import JudgedFact, is_finished, judged_days, judged_facts
+from crypto_lake.upkeep.scan_judged import JudgedFact, is_finished, judged_facts
 from crypto_lake.upkeep.upload_report import Refused
+from crypto_lake.upkeep.upload_settled import SettledDays
+from crypto_lake.upkeep.upload_tally import Puts
 
 _TRIES = 3  # for a file that a check writes anew meanwhile, and for an object that is not the recorded one
-
-
-@dataclass
-class JudgedResult:
-    """Of one symbol's day. `pending`: names of objects that are still to be put. `error`: what ended it, of `error_of`."""
-
-    created: int = 0
-    created_bytes: int = 0
-    found: int = 0
-    pending: list[str] = field(default_factory=list[str])
-    conflicts: list[Refused] = field(default_factory=list[Refused])
-    error: StoreError | OSError | None = None
-    error_of: str = ""
-
-
-def due(
-    layout: Layout, at: SymbolDay, records: Mapping[str, UploadRecord], collector: str, now_ns: int
-) -> list[JudgedFact]:
-    """Files of a day that is finished, and of which the bucket does not have what is here. Raises OSError."""
-    facts = [
-        fact for fact in judged_facts(layout, at) if not fact.is_recorded(records.get(fact.name(collector)))
-    ]
-    if not facts or now_ns < Hour(at.day, 23).end_ns:  # as most of the time: those of today
-        return []
-    from crypto_lake.completeness import verdict_table
-
-    # No more of it is read than that: damaged rows must not end an upload. `check` makes them anew.
-    hours = verdict_table.read_hours(layout.verdicts(at.exchange, at.symbol, at.day))
-    return facts if is_finished(at.day, hours, now_ns) else []
 
 
 def planned(layout: Layout, url: str, collector: str, now_ns: int, doubted: frozenset[str]) -> list[str]:
     """Names of the objects that the next upload puts."""
     found: list[str] = []
-    for at in judged_days(layout):
+    for at in SettledDays(layout, url, collector, doubted).left():
         records = _trusted(uploads.read(layout, at.exchange, at.symbol, at.day, url), doubted)
-        found += [fact.name(collector) for fact in due(layout, at, records, collector, now_ns)]
+        todo = _unrecorded(layout, at, records, collector)
+        if todo and _is_due(layout, at, now_ns):
+            found += [fact.name(collector) for fact in todo]
     return found
+
+
+def _unrecorded(
+    layout: Layout, at: SymbolDay, records: Mapping[str, UploadRecord], collector: str
+) -> list[JudgedFact]:
+    """Files of a day of which the bucket does not have what is here."""
+    return [
+        fact for fact in judged_facts(layout, at) if not fact.is_recorded(records.get(fact.name(collector)))
+    ]
+
+
+def _is_due(layout: Layout, at: SymbolDay, now_ns: int) -> bool:
+    """Whether a day is finished. Raises OSError."""
+    if now_ns < Hour(at.day, 23).end_ns:  # as most of the time: those of today
+        return False
+    from crypto_lake.completeness import verdict_table
+
+    # No more of it is read than that: damaged rows must not end an upload. `check` makes them anew.
+    hours = verdict_table.read_hours(layout.verdicts(at.exchange, at.symbol, at.day))
+    return is_finished(at.day, hours, now_ns)
 
 
 def _trusted(records: Mapping[str, UploadRecord], doubted: frozenset[str]) -> dict[str, UploadRecord]:
@@ -83,14 +78,21 @@ def upload_judged_of(
     collector: str,
     now_ns: int,
     doubted: frozenset[str],
+    settled: SettledDays,
     limiter: Limiter | None,
     stopped: Callable[[], bool],
-) -> JudgedResult:
-    """Put what is due of a day, one after the other, each recorded before the next."""
-    result = JudgedResult()
+) -> Puts:
+    """Put what is due of a day, one after the other, each recorded before the next. A day that was recorded before is
+    settled; one that is now, by the next run.
+    """
+    result = Puts()
     records = uploads.read(layout, at.exchange, at.symbol, at.day, store.url)
     try:
-        todo = due(layout, at, _trusted(records, doubted), collector, now_ns)
+        todo = _unrecorded(layout, at, _trusted(records, doubted), collector)
+        if not todo:
+            settled.settle(at)
+        if not todo or not _is_due(layout, at, now_ns):
+            return result
         result.pending = [fact.name(collector) for fact in todo]
         for fact in todo:
             if stopped():
@@ -123,7 +125,7 @@ def _put(
     collector: str,
     now_ns: int,
     limiter: Limiter | None,
-    result: JudgedResult,
+    result: Puts,
 ) -> None:
     path, name = layout.root / fact.path, fact.name(collector)
     generation = record.generation if record is not None else None
@@ -152,7 +154,7 @@ def _put(
                     break
                 generation = stored.generation if stored is not None else None
                 continue
-        made = _record(store.url, name, fact.path, stored, sums.sha256, now_ns, modified_ns)
+        made = record_of(store.url, stored, sums.sha256, fact.path, now_ns, modified_ns=modified_ns)
         uploads.append(layout, fact.of.exchange, fact.of.symbol, fact.of.day, [made])
         result.pending.remove(name)
         return
@@ -164,19 +166,3 @@ def _put(
 def _is_ours(stored: Stored, collector: str) -> bool:
     """Whether this volume put it, though its record was lost: nobody else bears the collector's name."""
     return stored.metadata.get("collector") == collector
-
-
-def _record(
-    url: str, name: str, path: str, stored: Stored, sha256: str, now_ns: int, modified_ns: int
-) -> UploadRecord:
-    return UploadRecord(
-        url=url,
-        name=name,
-        generation=stored.generation,
-        bytes=stored.bytes,
-        crc32c=stored.crc32c,
-        sha256=sha256,
-        uploaded_ns=now_ns,
-        path=path,
-        modified_ns=modified_ns,
-    )

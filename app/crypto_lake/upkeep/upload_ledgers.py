@@ -4,33 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from crypto_lake.lake import durable, uploads
 from crypto_lake.lake.layout import Layout
-from crypto_lake.lake.uploads import UploadRecord
 from crypto_lake.model.checksums import measure_bytes
 from crypto_lake.store import AlreadyThere, Conflict, Created, Declared, Store, Stored, StoreError
 from crypto_lake.upkeep import upload_ledger
 from crypto_lake.upkeep.names import LedgerSegment
+from crypto_lake.upkeep.recording import record_of
 from crypto_lake.upkeep.scan import symbols_with_ledger
 from crypto_lake.upkeep.scan_ledger import LedgerScan, piece_day, scan_ledger
 from crypto_lake.upkeep.upload_ledger import Piece
 from crypto_lake.upkeep.upload_report import Refused
-
-
-@dataclass
-class LedgerResult:
-    """Of one symbol. `error`: what the store said, where it was that which ended it."""
-
-    created: int = 0
-    created_bytes: int = 0
-    found: int = 0
-    pending: list[str] = field(default_factory=list[str])
-    conflicts: list[Refused] = field(default_factory=list[Refused])
-    changed: list[Refused] = field(default_factory=list[Refused])
-    error: StoreError | OSError | None = None
+from crypto_lake.upkeep.upload_tally import Puts
 
 
 def segment(scan: LedgerScan, piece: Piece, collector: str) -> LedgerSegment:
@@ -57,12 +45,12 @@ def upload_ledger_of(
     now_ns: int,
     doubted: frozenset[str],
     stopped: Callable[[], bool],
-) -> LedgerResult:
+) -> Puts:
     """Put a symbol's closed pieces, one after the other, each recorded before the next."""
-    result = LedgerResult()
+    result = Puts(error_of=f"ledger/{exchange}/{symbol}.jsonl")
     scan = scan_ledger(layout, exchange, symbol, store.url)
     if scan.problem:
-        result.changed.append(Refused(f"ledger/{exchange}/{symbol}.jsonl", "", scan.problem))
+        result.changed.append(Refused(result.error_of, "", scan.problem))
         return result
     try:
         for record in scan.pieces:  # that are recorded, but were not found so
@@ -92,7 +80,7 @@ def _put(
     collector: str,
     store: Store,
     now_ns: int,
-    result: LedgerResult,
+    result: Puts,
 ) -> bool:
     """Whether the piece is there now, and recorded."""
     body = scan.data[piece.offset : piece.end]
@@ -121,17 +109,8 @@ def _put(
             # Put when the ledger was shorter, and its record was lost: what is there is its day's piece.
             result.found += 1
     body = scan.data[piece.offset : piece.offset + stored.bytes]
-    record = UploadRecord(
-        url=store.url,
-        name=name,
-        generation=stored.generation,
-        bytes=stored.bytes,
-        crc32c=stored.crc32c,
-        sha256=hashlib.sha256(body).hexdigest(),
-        uploaded_ns=now_ns,
-        path=f"ledger/{scan.exchange}/{scan.symbol}.jsonl",
-        offset=piece.offset,
-    )
+    sha256, path = hashlib.sha256(body).hexdigest(), f"ledger/{scan.exchange}/{scan.symbol}.jsonl"
+    record = record_of(store.url, stored, sha256, path, now_ns, offset=piece.offset)
     uploads.append(layout, scan.exchange, scan.symbol, uploads.LEDGER, [record])
     return True
 

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import msgspec
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is."""
+
+    files_done: int
+    files: int
+    bytes_done: int
+    bytes: int
 
 
 class Refused(msgspec.Struct, frozen=True):
