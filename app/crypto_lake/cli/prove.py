@@ -90,7 +90,7 @@ def _prove(
     bucket: str | None,
     show: Callable[[Progress], None],
 ) -> ProveReport:
-    from crypto_lake.completeness.prove_disk import ProveError
+    from crypto_lake.completeness.prove_range import ProveError
     from crypto_lake.store import StoreError, open_store
     from crypto_lake.upkeep.prove import prove_in_bucket, prove_lake
 
@@ -140,6 +140,15 @@ def _print_proof(proof: Proof) -> None:
         for count, text in (
             (proof.to_come, f"{counted(proof.to_come, 'line')} that the collector has yet to write"),
             (proof.later_lines, f"{counted(proof.later_lines, 'line')} of a later version, not looked at"),
+            (
+                proof.causes_not_compared,
+                f"{counted(proof.causes_not_compared, 'hole')} whose cause is not compared: the trade before came in an hour "
+                "whose raw is not here",
+            ),
+            (
+                proof.healed_files_gone,
+                f"{counted(proof.healed_files_gone, 'healed file')} deleted here since: what was in it its manifest says",
+            ),
             (proof.set_back, "the clock was set back, so causes and lateness are compared less strictly"),
         )
         if count

@@ -44,6 +44,7 @@ class SymbolFold:
         self.seen = IntervalSet(Interval(f, last) for f, last in state.seen)
         self.open_holes = IntervalSet(Interval(f, last) for f, last in state.open_holes)
         self._taken_up = IntervalSet()  # ids of holes that the ledger names, whatever has become of them
+        self.unplaced = IntervalSet()  # ids of holes behind a trade of which no raw says when it came
 
     @property
     def last_id(self) -> int:
@@ -309,6 +310,8 @@ class SymbolFold:
 
     def _hole(self, suspect: Suspect) -> Hole:
         self.open_holes.add_interval(suspect.first_id, suspect.last_id)
+        if not suspect.after_ns:
+            self.unplaced.add_interval(suspect.first_id, suspect.last_id)
         self._state.holes_total += 1
         return Hole(
             first_id=suspect.first_id,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import NamedTuple
 
 from crypto_lake.completeness.answers import refutes
@@ -21,6 +22,7 @@ from crypto_lake.completeness.entries import (
 from crypto_lake.lake.control import RestAnswer
 from crypto_lake.model.clock import Hour
 from crypto_lake.model.intervals import Interval, IntervalSet
+from crypto_lake.model.market import NS_PER_SECOND
 
 _SHOWN = 3  # intervals of a problem's text
 
@@ -45,7 +47,8 @@ class Derived:
 
     `lines`: in their order. `flushed`: those that follow where nothing more comes; with `finished` they must be there.
     Otherwise the collector may still have to write the last of all these. `set_back`: the clock went back meanwhile.
-    `healed`: ids in healed files, by their path. `answers`: of the exchange, by when they were received.
+    `healed`: ids in healed files, by their path. `answers`: of the exchange, by when they were received. `unplaced`: ids
+    of holes whose trade before is in no raw that was read, so that what happened since, their cause, is not known.
     """
 
     lines: Sequence[ReadLine]
@@ -54,14 +57,19 @@ class Derived:
     set_back: bool = False
     healed: Mapping[str, IntervalSet] = field(default_factory=dict[str, IntervalSet])
     answers: Mapping[int, RestAnswer] = field(default_factory=dict[int, RestAnswer])
+    unplaced: IntervalSet = field(default_factory=IntervalSet)
+
+    def is_unplaced(self, hole: Hole) -> bool:
+        return not self.unplaced.missing(Interval(hole.first_id, hole.last_id))
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """`to_come`: derived lines that the ledger does not have yet."""
+    """`to_come`: derived lines that the ledger does not have yet. `unplaced`: holes whose cause was not compared."""
 
     problems: list[Problem]
     to_come: int
+    unplaced: int
 
 
 def hour_of(line: ReadLine) -> str | None:
@@ -97,6 +105,33 @@ def within(lines: Sequence[ReadLine], first_hour: str, last_hour: str) -> list[i
     return [at for at, hour in enumerate(hours_of(lines)) if first_hour <= hour <= last_hour]
 
 
+def came_in(lines: Iterable[ReadLine]) -> dict[Hour, int]:
+    """The hours in which trades came by these lines, and the greatest id of each."""
+    found: dict[Hour, int] = {}
+    for line in lines:
+        if isinstance(line, Seen) and (hour := _parsed(line.hour)) is not None:
+            found[hour] = max(line.last_id, found.get(hour, line.last_id))
+    return found
+
+
+def leading_to(lines: Iterable[ReadLine], first: Hour) -> set[Hour]:
+    """Of the hours before this one in which trades came, that of the greatest id and those after it.
+
+    They may lie far back. Who knows when their trades were received knows what happened between them and the next.
+    """
+    before = {hour: id_ for hour, id_ in came_in(lines).items() if hour < first}
+    since = max(before, key=lambda hour: (before[hour], hour), default=first)
+    return {hour for hour in before if hour >= since}
+
+
+def _parsed(text: str) -> Hour | None:
+    """An hour of a ledger's line; None where it is none: such a line is wrong, and told to be."""
+    try:
+        return Hour.of_ns(int(datetime.fromisoformat(f"{text}:00+00:00").timestamp()) * NS_PER_SECOND)
+    except ValueError:
+        return None
+
+
 def _is_late(line: ReadLine) -> bool:
     return isinstance(line, Outcome) and line.outcome == "received_late"
 
@@ -110,7 +145,8 @@ def compare(told: Sequence[Told], derived: Derived, others: Iterable[ReadLine] =
         *_outcomes(told, derived, others),
     ]
     missing, to_come = _missing(told, derived)
-    return Comparison(sorted([*problems, *missing]), to_come)
+    unplaced = sum(isinstance(line, Hole) and derived.is_unplaced(line) for _, line in told)
+    return Comparison(sorted([*problems, *missing]), to_come, unplaced)
 
 
 def _seen(told: Sequence[Told], derived: Derived) -> Iterable[Problem]:
@@ -163,6 +199,8 @@ def _holes(told: Sequence[Told], derived: Derived) -> Iterable[Problem]:
             continue
         for name in ("after_time_us", "before_time_us", "found_ns", "cause"):
             if derived.set_back and name in ("cause", "found_ns"):
+                continue
+            if name == "cause" and derived.is_unplaced(hole):
                 continue
             if getattr(line, name) != getattr(hole, name):
                 what = f"says {name} {getattr(line, name)} of the hole {line.first_id} to {line.last_id}"

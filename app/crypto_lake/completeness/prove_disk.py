@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -20,17 +19,18 @@ from crypto_lake.completeness.fold_state import Run
 from crypto_lake.completeness.happened import CONNECTION_NS, Happened, processes, read_happened
 from crypto_lake.completeness.ledger import BrokenLedgerError
 from crypto_lake.completeness.prove import Derived, Told, compare, within
+from crypto_lake.completeness.prove_range import ProveError, Range, range_of
 from crypto_lake.completeness.prove_report import Disagreement, Proof, Watched
 from crypto_lake.completeness.raw_order import day_in_order
 from crypto_lake.completeness.replay import Replay
 from crypto_lake.completeness.runs import FrameReader
 from crypto_lake.completeness.watched import watched
 from crypto_lake.exchanges import EXCHANGES
-from crypto_lake.lake import envelope
+from crypto_lake.lake import deletions, envelope
 from crypto_lake.lake.control import RestAnswer
 from crypto_lake.lake.frames import BadBytes, read_frames
-from crypto_lake.lake.layout import Layout, RawFile, parse_raw_name
-from crypto_lake.lake.raw_manifests import raw_manifest_paths
+from crypto_lake.lake.layout import Layout, RawFile
+from crypto_lake.lake.raw_manifests import read_raw_manifest
 from crypto_lake.model.clock import Hour
 from crypto_lake.model.intervals import Interval, IntervalSet
 from crypto_lake.model.market import NS_PER_SECOND, Stream
@@ -39,25 +39,13 @@ _GRACE_NS = 5 * NS_PER_SECOND  # of a process whose start is not among the recor
 OnFile = Callable[[str, int], None]
 
 
-class ProveError(RuntimeError):
-    """It can't be proven; the message says why and what to do."""
-
-
-@dataclass
-class _Range:
-    """Hours of receipt to prove, and of the raw that is read for it: one before, one after, where there are such."""
-
-    first: Hour
-    last: Hour
-    read: list[Hour]
-
-
 @dataclass
 class _Reading:
     """What was read so far."""
 
     files: set[str] = field(default_factory=set[str])
     bytes: int = 0
+    gone: set[str] = field(default_factory=set[str])  # healed files that were deleted here
     bad: list[Disagreement] = field(default_factory=list[Disagreement])
 
 
@@ -83,7 +71,7 @@ def prove(
         contents = ledger.read(path)
     except BrokenLedgerError as error:
         return _broken(exchange, symbol, name, error)
-    spans = _range(layout, exchange, symbol, days, contents.lines)
+    spans = range_of(layout, exchange, symbol, days, contents.lines)
     disagreements = _own(name, contents, exchange, symbol)
     chosen = within(contents.lines, str(spans.first), str(spans.last))
     told = [Told(at + 1, contents.lines[at]) for at in chosen]
@@ -109,8 +97,9 @@ def prove(
         [lines[at] for at in wanted if at >= certain],
         finished=bool(all_processes) and all_processes[-1].stopped and not to_be_continued,
         set_back=replay.set_back,
-        healed=_healed(layout, told, reading, on_file),
+        healed=_healed(layout, exchange, symbol, told, reading, on_file),
         answers=_answers(records, symbol),
+        unplaced=fold.unplaced,
     )
     compared = compare(told, derived, others)
     disagreements += [Disagreement(path=name, line=n, problem=text) for n, text in compared.problems]
@@ -120,6 +109,8 @@ def prove(
         first_hour=str(spans.first),
         last_hour=str(spans.last),
         to_come=compared.to_come,
+        causes_not_compared=compared.unplaced,
+        healed_files_gone=len(reading.gone),
         set_back=replay.set_back,
         raw_files=len(reading.files),
         raw_bytes=reading.bytes,
@@ -127,70 +118,14 @@ def prove(
     )
 
 
-def _range(
-    layout: Layout, exchange: str, symbol: str, days: tuple[str, str] | None, lines: Sequence[ReadLine]
-) -> _Range:
-    """Raises ProveError where there is nothing to prove, or raw of it has gone.
-
-    An hour of which the ledger says that trades came, and of which there is neither raw nor a manifest, is proven like
-    the others: the ledger is wrong about it.
-    """
-    here, manifests = _hours(layout, exchange, symbol)
-    said = {hour for line in lines if isinstance(line, Seen) and (hour := _parsed(line.hour)) is not None}
-    gone = manifests - here
-    if days is not None:
-        chosen = sorted(hour for hour in here | gone | said if days[0] <= hour.day <= days[1])
-    else:
-        # From the latest hour on before which raw has gone.
-        latest_gone = max(gone, default=None)
-        chosen = sorted(hour for hour in here | said if latest_gone is None or hour > latest_gone)
-    if not chosen:
-        known = sorted(here | gone | said)
-        there = f"it goes from {known[0]} to {known[-1]}" if known else "there is none at all"
-        raise ProveError(f"no raw of {symbol} was received on these days: {there}")
-    if missing := sorted(gone.intersection(chosen)):
-        raise ProveError(
-            f"{len(missing)} hours of raw of {symbol} are not here any more, the first is {missing[0]}: prove these "
-            "days from the bucket (--bucket)"
-        )
-    first, last = chosen[0], chosen[-1]
-    before = max((hour for hour in here if hour < first), default=first)
-    after = min((hour for hour in here if hour > last), default=last)
-    return _Range(first, last, sorted({before, after, *(hour for hour in here if first <= hour <= last)}))
-
-
-def _parsed(text: str) -> Hour | None:
-    """An hour of a ledger's line; None where it is none: such a line is wrong, and told to be."""
-    try:
-        return Hour.of_ns(int(datetime.fromisoformat(f"{text}:00+00:00").timestamp()) * NS_PER_SECOND)
-    except ValueError:
-        return None
-
-
-def _until_day(spans: _Range, told: Sequence[Told]) -> str:
+def _until_day(spans: Range, told: Sequence[Told]) -> str:
     """Up to which day control records are read: an answer that a line rests on may have come long after its hour."""
     answered = (line.answer_ns for _, line in told if isinstance(line, Outcome | Quiet))
     return Hour.of_ns(max(spans.read[-1].end_ns, *answered, 0)).day
 
 
-def _hours(layout: Layout, exchange: str, symbol: str) -> tuple[set[Hour], set[Hour]]:
-    """Hours of receipt of which raw is here, and of which there is a manifest."""
-    here = {
-        file.hour
-        for day in layout.raw_days(exchange, symbol)
-        for file in layout.raw_files(exchange, symbol, day)
-        if file.kind != "healed"
-    }
-    found = (
-        parse_raw_name(day, path)
-        for day in layout.manifest_days(exchange, symbol)
-        for path in raw_manifest_paths(layout, exchange, symbol, day)
-    )
-    return here, {file.hour for file in found if file is not None and file.kind == "hour"}
-
-
 def _runs(
-    layout: Layout, exchange: str, symbol: str, spans: _Range, reading: _Reading, on_file: OnFile
+    layout: Layout, exchange: str, symbol: str, spans: Range, reading: _Reading, on_file: OnFile
 ) -> Iterator[Run]:
     reader = FrameReader(EXCHANGES[exchange], symbol)
     hours = frozenset(spans.read)
@@ -211,15 +146,26 @@ def _runs(
 
 
 def _healed(
-    layout: Layout, told: Sequence[Told], reading: _Reading, on_file: OnFile
+    layout: Layout,
+    exchange: str,
+    symbol: str,
+    told: Sequence[Told],
+    reading: _Reading,
+    on_file: OnFile,
 ) -> dict[str, IntervalSet]:
-    """The ids of each healed file that these lines name and that is here."""
+    """The ids of each healed file that these lines name and that is here, or was deleted here on purpose."""
     healed: dict[str, IntervalSet] = {}
     for name in sorted(
         {line.file for _, line in told if isinstance(line, Outcome) and line.outcome == "healed"}
     ):
         path = layout.root / name
-        if not name.startswith("raw/") or not path.is_file():
+        if not name.startswith("raw/"):
+            continue
+        if not path.is_file():
+            gone = _gone(layout, exchange, symbol, path)
+            if gone is not None:
+                healed[name] = gone
+                reading.gone.add(name)
             continue
         size = path.stat().st_size
         reading.files.add(name)
@@ -233,6 +179,20 @@ def _healed(
             for interval in _ids_of_rows(frame.data):
                 ids.add_interval(interval.first, interval.last)
     return healed
+
+
+def _gone(layout: Layout, exchange: str, symbol: str, path: Path) -> IntervalSet | None:
+    """The ids of a healed file that was deleted here, by its manifest; None where it was not, or was another one.
+
+    It is kept under the hour of its trades, so it may go while the hour in which they were missed is here.
+    """
+    record = deletions.read(layout, exchange, symbol, path.parent.name).get(
+        str(path.relative_to(layout.root))
+    )
+    manifest = read_raw_manifest(layout, path)
+    if record is None or manifest is None or manifest.sha256 != record.sha256:
+        return None
+    return IntervalSet(Interval(first, last) for first, last in manifest.id_runs)
 
 
 def _ids_of_rows(data: bytes) -> Iterator[Interval]:
@@ -313,9 +273,7 @@ def _proof(
     )
 
 
-def _quotes(
-    exchange: str, symbol: str, records: Sequence[Happened], spans: _Range, *, begun: bool
-) -> Watched:
+def _quotes(exchange: str, symbol: str, records: Sequence[Happened], spans: Range, *, begun: bool) -> Watched:
     """`begun`: the lake began in this range, and not at its first hour's start."""
     stream = EXCHANGES[exchange].stream_name(symbol, Stream.BOOK_TICKER)
     times = [happened.received_ns for happened in records]

@@ -35,7 +35,9 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     `first_hour`, `last_hour`: of receipt, that were derived; "" where there was no raw. `lines`: of the ledger, that
     were compared. Trades and ids are counts. `to_come`: lines that follow from raw and that the collector has yet to
     write. `later_lines`: of kinds that this version does not know. `set_back`: the clock was seen to go back, so that
-    causes and what came late are compared less strictly (see docs/ledger.md).
+    causes and what came late are compared less strictly (see docs/ledger.md). `causes_not_compared`: of holes whose trade
+    before was received in an hour whose raw is not here. `healed_files_gone`: that these lines name and that were deleted
+    here after their upload; their manifests say what was in them.
     """
 
     exchange: str
@@ -59,3 +61,5 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     raw_bytes: int
     quotes: Watched | None
     disagreements: list[Disagreement]
+    causes_not_compared: int = 0
+    healed_files_gone: int = 0

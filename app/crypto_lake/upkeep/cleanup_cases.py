@@ -195,8 +195,11 @@ def _market(fact: RawFact, ledger: LedgerOf, bars: SymbolBarsScan, url: str) -> 
 
 
 def _control(fact: RawFact, oldest_day: str) -> _Made:
-    """Control records tell how far bars reach; they stay as long as any may be made of raw that is here."""
-    if oldest_day and oldest_day <= fact.of.day:
+    """Control records tell how far bars reach, and why trades are missing; they stay as long as raw that is here needs them.
+
+    The connection that received an hour may have begun on the day before, and is known by its beginning alone.
+    """
+    if oldest_day and oldest_day <= _days_from(fact.of.day, 1):
         return _Made(Blocker("raw_here", f"raw of {oldest_day} is still here, and is read with it"))
     return _Made()
 

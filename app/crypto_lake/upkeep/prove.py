@@ -10,7 +10,8 @@ from typing import Final
 
 import msgspec
 
-from crypto_lake.completeness.prove_disk import ProveError, prove
+from crypto_lake.completeness.prove_disk import prove
+from crypto_lake.completeness.prove_range import ProveError
 from crypto_lake.completeness.prove_report import Disagreement, Proof
 from crypto_lake.lake.control import CONTROL
 from crypto_lake.lake.deletions import deleted_paths

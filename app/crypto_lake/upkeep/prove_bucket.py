@@ -21,8 +21,8 @@ import msgspec
 from crypto_lake.completeness import ledger
 from crypto_lake.completeness.entries import Outcome, Quiet
 from crypto_lake.completeness.ledger import BrokenLedgerError
-from crypto_lake.completeness.prove import within
-from crypto_lake.completeness.prove_disk import ProveError
+from crypto_lake.completeness.prove import leading_to, within
+from crypto_lake.completeness.prove_range import ProveError
 from crypto_lake.completeness.prove_report import Disagreement
 from crypto_lake.lake.control import CONTROL
 from crypto_lake.lake.layout import Layout
@@ -32,7 +32,6 @@ from crypto_lake.upkeep import names
 from crypto_lake.upkeep.names import LedgerSegment, Manifest, RawObject, manifest_name
 
 _FETCHERS: Final = 8
-_CONTROL_DAYS_BEFORE: Final = 2  # no connection is older than a day
 
 
 @dataclass(frozen=True)
@@ -108,10 +107,12 @@ def staged(
         layout = Layout(Path(temporary))
         ends = _fetch_ledger(store, layout, pieces, on_object)
         rests_on = _rests_on(layout, first, days)
-        control_days = {*_days(_shifted(days[0], -_CONTROL_DAYS_BEFORE), _shifted(days[1], 1))}
+        raw_days = {*_days(days[0], _shifted(days[1], 1))} | rests_on.raw_days
+        # No connection is older than a day; and why a trade is missing may have happened since the one before it.
+        control_days = {*_days(_shifted(min(raw_days), -1), max(raw_days))} | rests_on.control_days
         wanted: list[tuple[RawObject | Manifest, int]] = [
-            *_raw_of(store, first, first.symbol, _days(_shifted(days[0], -1), _shifted(days[1], 1))),
-            *_raw_of(store, first, CONTROL, sorted(control_days | rests_on.days)),
+            *_raw_of(store, first, first.symbol, sorted(raw_days)),
+            *_raw_of(store, first, CONTROL, sorted(control_days)),
         ]
         here = {raw.local for raw, _ in wanted}
         for local in sorted(rests_on.files - here):
@@ -177,10 +178,14 @@ def _fetch_ledger(
 
 @dataclass(frozen=True)
 class _RestsOn:
-    """Healed files, and days of control records with answers, that outcomes of these days rest on."""
+    """Healed files, and days of control records with answers, that outcomes of these days rest on.
+
+    `raw_days`: before these days, of the last trades that came.
+    """
 
     files: frozenset[str] = frozenset()
-    days: frozenset[str] = frozenset()
+    control_days: frozenset[str] = frozenset()
+    raw_days: frozenset[str] = frozenset()
 
 
 def _rests_on(layout: Layout, of: LedgerSegment, days: tuple[str, str]) -> _RestsOn:
@@ -194,4 +199,5 @@ def _rests_on(layout: Layout, of: LedgerSegment, days: tuple[str, str]) -> _Rest
     return _RestsOn(
         frozenset(line.file for line in outcomes if isinstance(line, Outcome) and line.file),
         frozenset(Hour.of_ns(line.answer_ns).day for line in outcomes if line.answer_ns),
+        frozenset(hour.day for hour in leading_to(lines, Hour(days[0], 0))),
     )

@@ -20,13 +20,12 @@ from crypto_lake.completeness.entries import (
     Seen,
 )
 from crypto_lake.completeness.ledger import encode_chain, read
-from crypto_lake.completeness.prove_disk import ProveError, prove
+from crypto_lake.completeness.prove_disk import prove
+from crypto_lake.completeness.prove_range import ProveError
 from crypto_lake.completeness.prove_report import Disagreement, Proof
 from crypto_lake.lake import control, envelope
 from crypto_lake.lake.frames import FrameCompressor
 from crypto_lake.simulator.faults import Late, Swallow
-from crypto_lake.upkeep.seal import compact
-from support.lakes import At
 from support.ledger_world import START_NS, STREAM, SYMBOL, World
 
 NAME = f"ledger/binance/{SYMBOL}.jsonl"
@@ -311,50 +310,3 @@ def test_an_outcome_rests_on_what_was_kept(
         return
     assert [(one.path, one.line) for one in found] == [(NAME, 3)]
     assert problem in found[0].problem
-
-
-# Days, and what has gone.
-@pytest.fixture(scope="module")
-def days(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """Three days of an hour each that are sealed, with a loss in each, and a connection that lasts through all."""
-    world = World(tmp_path_factory.mktemp("days"), 0)
-    for _ in range(3):
-        world.trades(3)
-        world.faults.add(Swallow(STREAM, 2))
-        world.trades(4)
-        world.cut()
-        world.passes(7.0)
-        world.cut()
-        world.passes(24 * HOUR_SECONDS)
-    world.stop()
-    assert not compact(world.layout, clock=At(world.clock.at_ns + 2 * 3600 * 10**9)).failed
-    return world
-
-
-@pytest.mark.parametrize("day", ["2024-08-08", "2024-08-09", "2024-08-10"])
-def test_a_day_is_proven_by_itself(days: World, day: str) -> None:
-    proof = prove(days.layout, "binance", SYMBOL, (day, day))
-    assert not proof.disagreements
-    assert (proof.first_hour[:10], proof.last_hour[:10]) == (day, day)
-    assert (proof.holes, proof.ids_missed, proof.trades_seen) == (1, 2, 5)
-
-
-def test_an_hour_whose_raw_has_gone_is_said_to_be(days: World) -> None:
-    gone = days.layout.raw_day("binance", SYMBOL, "2024-08-09")
-    aside = gone.with_name("aside")
-    gone.rename(aside)
-    try:
-        with pytest.raises(
-            ProveError, match=r"1 hours of raw .* the first is 2024-08-09T13: prove these days from"
-        ):
-            prove(days.layout, "binance", SYMBOL, ("2024-08-08", "2024-08-10"))
-        assert not prove(days.layout, "binance", SYMBOL).disagreements, "from the next day on all is here"
-        manifests = days.layout.manifest(gone / "x").parent
-        hidden = manifests.rename(manifests.with_name("hidden"))
-        try:
-            found = [one.problem for one in prove(days.layout, "binance", SYMBOL).disagreements]
-            assert any("came in 2024-08-09T13; raw of that hour does not have them" in text for text in found)
-        finally:
-            hidden.rename(manifests)
-    finally:
-        aside.rename(gone)

@@ -22,6 +22,7 @@ from crypto_lake.bars.transform import transform
 from crypto_lake.lake.control import CONTROL
 from crypto_lake.lake.deletions import deleted_paths
 from crypto_lake.lake.layout import Layout
+from crypto_lake.model.clock import Hour
 from crypto_lake.store import open_store
 from crypto_lake.store.errors import Unavailable
 from crypto_lake.upkeep.cleanup import Retention, cleanup
@@ -163,8 +164,10 @@ class World(RuleBasedStateMachine):
         (hour,) = [h for h in HOURS if h.day == day and f"hour_{h.hour:02d}" in file]
         assert hour.end_ns + age_ns <= NOW
         if symbol == CONTROL:
+            # Raw of the next day as well may have come over a connection of which they tell.
+            next_day = Hour.of_ns(hour.start_ns + 24 * HOUR_NS).day
             assert not [
-                raw for raw in raw_names(self.layout) if CONTROL not in raw and raw.split("/")[3] < day
+                raw for raw in raw_names(self.layout) if CONTROL not in raw and raw.split("/")[3] <= next_day
             ]
             return
         copied = self.folder / "copy.zst"
@@ -197,7 +200,8 @@ class World(RuleBasedStateMachine):
     def heal_and_finish(self) -> None:
         """When nothing happens any more all goes that is what it was, here or there."""
         settle(self.layout)
-        for _ in range(3):
+        # That an object is gone is found when its file is to go, and control records may go when all else went.
+        for _ in range(4):
             upload(self.layout, self.store, clock=At(NOW))
             report = cleanup(self.layout, self.store, retention=Retention(0), clock=At(NOW))
         left = raw_names(self.layout)
