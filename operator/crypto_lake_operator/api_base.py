@@ -39,7 +39,8 @@ Symbol = Annotated[str, Meta(pattern=patterns.SYMBOL, min_length=1, max_length=3
 Series = Annotated[str, Meta(pattern=patterns.SERIES, min_length=1, max_length=MAX_SERIES_LENGTH)]
 Duration = Annotated[str, Meta(pattern=patterns.DURATION, max_length=32)]
 Days = Annotated[str, Meta(pattern=patterns.DAYS, max_length=6)]
-Cron = Annotated[str, Meta(pattern=patterns.CRON, max_length=100)]
+# Null is taken for absent, so that a manifest or a value can say that a task has a time of its own.
+Cron = Annotated[str, Meta(pattern=patterns.CRON, max_length=100, extra_json_schema={"nullable": True})]
 Size = Annotated[str, Meta(pattern=patterns.SIZE, max_length=16)]
 Name = Annotated[str, Meta(pattern=patterns.DNS_SUBDOMAIN, min_length=1, max_length=253)]
 WebSocketAddress = Annotated[str, Meta(pattern=patterns.WEBSOCKET, max_length=256)]

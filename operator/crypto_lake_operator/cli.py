@@ -64,7 +64,7 @@ files_argument = click.argument(
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 ok, 1 differences found, 2 usage or a wrong lake, 4 the API server can't be reached.",
+    epilog="Exit codes: 0 ok, 1 differences found, 2 usage or a wrong lake, 4 the API server can't be reached or refuses.",
 )
 def cli() -> None:
     """Turn CryptoLakes into running lakes."""
@@ -214,22 +214,27 @@ def differences(manifests: Sequence[Manifest], fetch: Fetch) -> list[str]:
 def diff(files: tuple[Path, ...], namespace: str, image: str | None) -> int:
     """Tell what the operator would change if the CryptoLakes in FILES (- for stdin) were applied. Nothing is written.
 
-    Settings of the operator are taken from the same variables. Exit codes: 0 nothing, 1 something, 2 usage or a wrong
-    lake, 4 the API server can't be reached or refuses.
+    What a lake that is there would become, the API server is asked by a dry run, for which it wants the right to patch
+    cryptolakes. Settings of the operator are taken from the same variables.
+
+    Exit codes: 0 nothing, 1 something, 2 usage or a wrong lake, 4 the API server can't be reached or refuses.
     """
     settings = _settings()
     if image:
         settings = msgspec.structs.replace(settings, image=image)
-    lakes = [read_lake(document) for document in lakes_in(files, namespace)]
+    documents = lakes_in(files, namespace)
     request = cluster.connect(cluster.TIMEOUT_SECONDS)
     found: list[str] = []
-    try:
-        for lake in lakes:
+    for document in documents:
+        name = f"{document['metadata']['namespace']}/{document['metadata']['name']}"
+        try:
+            lake = read_lake(cluster.would_become(request, document))
             manifests = render_lake(lake, settings, cluster.around(request, lake))
-            name = f"{lake.metadata.namespace}/{lake.metadata.name}"
             found += [f"{name}: {line}" for line in differences(manifests, partial(cluster.live, request))]
-    except ClusterError as error:
-        raise cluster.UnreachableError(str(error)) from None
+        except ClusterError as error:
+            raise cluster.UnreachableError(f"{name}: {error}") from None
+        except SpecError as error:
+            raise LakeFileError("\n".join(f"{name}: {problem}" for problem in error.problems)) from None
     for line in found:
         click.echo(line)
     return int(ExitCode.DIFFERENT if found else ExitCode.OK)

@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 
 import click
 
-from crypto_lake_operator import api, crd, crd_apply, kinds, naming
+from crypto_lake_operator import api, applied, crd, crd_apply, kinds, naming
 from crypto_lake_operator.api import CryptoLake
 from crypto_lake_operator.crd_apply import ClusterError, NoDefinitionError, NotEstablishedError, Request
 from crypto_lake_operator.observed import Child, Key, Observed, child_of
@@ -208,6 +208,20 @@ def _lake_problems(request: Request, namespace: str, name: str) -> list[str]:
 
 
 # What `diff` looks at.
+
+
+def would_become(request: Request, lake: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The lake as it would be stored if it were applied; itself where there is none of its name. Nothing is written.
+
+    Raises ClusterError.
+    """
+    stored = live(request, lake)
+    if stored is None:
+        return lake
+    question = applied.question(stored, lake)
+    metadata = lake["metadata"]
+    path = kinds.LAKE.path(metadata["namespace"], metadata["name"])
+    return request("PATCH", f"{path}?{question.query}", question.body, question.content_type)
 
 
 def live(request: Request, manifest: Mapping[str, Any]) -> dict[str, Any] | None:

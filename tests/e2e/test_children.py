@@ -16,7 +16,13 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow]
 # An edit of each kind that takes something of what was rendered away, and is allowed.
 EDITS: dict[str, dict[str, Any]] = {
     "ServiceAccount": {"automountServiceAccountToken": True},
-    "ConfigMap": {"data": {"shard-0.yml": "collector: {}\n", "publish.yml": "gcs: {}\n"}},
+    # The same symbols: the collector may read it before it is put back, and follows.
+    "ConfigMap": {
+        "data": {
+            "shard-0.yml": "collector: {symbols: [BTCUSDT, ETHUSDT]}\n",
+            "publish.yml": "gcs: {}\n",
+        }
+    },
     "PodDisruptionBudget": {"spec": {"maxUnavailable": 7}},
     "NetworkPolicy": {"spec": {"egress": [{}]}},
     "Service": {"spec": {"ports": [{"name": "other", "port": 1, "targetPort": 1}]}},

@@ -147,6 +147,7 @@ def test_the_days_known_by_sums_alone_are_found_in_the_ledger_and_their_archives
         )
         async with Simulator(before_midnight, settings) as simulator:
             async with collecting(simulator, tmp_path, ("BTCUSDT", "ETHUSDT")) as lake:
+                await lake.past_this_second()
                 for symbol in ("btcusdt", "ethusdt"):
                     simulator.control("swallow", stream=f"{symbol}@trade", n=9)
                 await lake.whole(2)

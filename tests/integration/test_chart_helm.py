@@ -207,6 +207,19 @@ def test_what_is_rendered_is_taken_by_the_api_server(
         server.request("POST", f"/api/v1/namespaces/restricted/pods{query}", body)
 
 
+@pytest.mark.parametrize("major", MAJORS)
+def test_a_schedule_that_is_set_to_null_is_taken(server: ApiServer, tmp_path: Path, major: int) -> None:
+    manifests = Helm(major, tmp_path).template(
+        {"lake": LAKE}, "--set", "lake.spec.schedules.upload=null,lake.spec.check.schedule=null"
+    )
+    (lake,) = [manifest for manifest in manifests if manifest["kind"] == "CryptoLake"]
+    assert lake["spec"]["schedules"] == {"upload": None}
+    assert lake["spec"]["check"] == {"schedule": None}
+    server.apply(crd.crd())
+    wait_for_lakes(server)
+    dry_run(server, lake)
+
+
 def wait_for_lakes(server: ApiServer) -> None:
     probe = {"apiVersion": "cryptolake.io/v1alpha1", "kind": "CryptoLake", "metadata": {"name": "probe"}}
     for _ in range(100):

@@ -34,6 +34,7 @@ def test_what_was_lost_is_fetched_and_the_bars_are_the_exchanges(tmp_path: Path)
     async def scenario() -> None:
         async with Simulator(market(), Settings()) as simulator:
             async with collecting(simulator, tmp_path, SYMBOLS) as lake:
+                await lake.past_this_second()
                 simulator.control("swallow", stream="btcusdt@trade", n=7)
                 simulator.control("swallow", stream="ethusdt@trade", n=3)
                 # What is lost next is a hole of its own.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +16,10 @@ from tests.support.apiserver import ApiServer, RefusedError
 from tests.support.bad_lakes import BAD_LAKES, BadLake, spec
 from tests.support.operator_lakes import GOLDEN_NAMES, NOW, SETTINGS, document, golden, golden_observed
 
-from crypto_lake_operator import crd, drift, quantity
+from crypto_lake_operator import applied, cli, cluster, crd, drift, quantity
 from crypto_lake_operator.actions import Apply, RemoveForeign
 from crypto_lake_operator.api import CryptoLake
+from crypto_lake_operator.crd_apply import ClusterError
 from crypto_lake_operator.decide import decide
 from crypto_lake_operator.observed import Observed, child_of
 from crypto_lake_operator.render import plan, render
@@ -241,3 +243,126 @@ def test_sizes_are_compared_as_the_server_compares_them(server: ApiServer) -> No
             taken = False
         assert taken is grows, size
     server.request("DELETE", f"{LAKES}/sizes")
+
+
+NO_TIMES = {
+    "schedules": dict.fromkeys(("transform", "upload", "publish", "cleanup")),
+    "check": {"schedule": None},
+    "macro": {"schedule": None},
+}
+
+
+@pytest.mark.parametrize("way", ["created", "server-side", "patched"])
+def test_a_schedule_that_is_null_is_taken_as_one_that_is_absent(server: ApiServer, way: str) -> None:
+    without = spec(bucket="gs://lake", macro={})
+    lake = sent(spec(bucket="gs://lake") | NO_TIMES, "nulls")
+    match way:
+        case "created":
+            server.request("POST", f"{LAKES}?fieldValidation=Strict", lake)
+        case "server-side":
+            server.apply(lake)
+        case _:
+            times = {
+                "schedules": dict.fromkeys(NO_TIMES["schedules"], "1 * * * *"),
+                "check": {"schedule": "1 2 * * *"},
+                "macro": {"schedule": "1 2 * * *"},
+            }
+            server.apply(sent(spec(bucket="gs://lake") | times, "nulls"))
+            server.request("PATCH", f"{LAKES}/nulls", {"spec": NO_TIMES}, content_type=applied.MERGE)
+    stored = server.request("GET", f"{LAKES}/nulls")
+    server.request("DELETE", f"{LAKES}/nulls")
+    assert read_lake(stored).spec == read_lake(document(without)).spec
+
+
+OLD_TIMES = {
+    "schedules": {
+        "transform": "*/5 * * * *",
+        "upload": "12 * * * *",
+        "publish": "32 * * * *",
+        "cleanup": "42 * * * *",
+    },
+    "check": {"schedule": "22 3 * * *"},
+}
+FIELDS = spec(bucket="gs://lake", suspend=True)
+
+
+@pytest.fixture(params=["server-side", "noted", "created"])
+def old_lake(server: ApiServer, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A lake, with its children, in which another than who applied it wrote schedules, as an older definition did.
+
+    noted: as `kubectl apply` writes it; created: by one who leaves no word of what was applied.
+    """
+    lake = sent(FIELDS, "old")
+    if request.param == "server-side":
+        server.apply(lake, manager="argocd-controller")
+    else:
+        body = copy.deepcopy(lake)
+        if request.param == "noted":
+            body["metadata"]["annotations"] = {
+                "kubectl.kubernetes.io/last-applied-configuration": json.dumps(lake)
+            }
+        server.request("POST", f"{LAKES}?fieldManager=kubectl", body)
+    stored = server.request(
+        "PATCH", f"{LAKES}/old?fieldManager=another", {"spec": OLD_TIMES}, content_type=applied.MERGE
+    )
+    children = [
+        server.apply(manifest, manager=drift.FIELD_MANAGER)
+        for manifest in render(read_lake(stored), SETTINGS, Observed(taken_at=NOW))
+    ]
+    yield request.param
+    for manifest in [*children, lake]:
+        server.request("DELETE", apiserver.path_of(manifest))
+
+
+def diff(
+    server: ApiServer, monkeypatch: pytest.MonkeyPatch, file: Path, fields: dict[str, Any], name: str = "old"
+) -> int:
+    """The command's exit code; of the client alone its connection is another."""
+
+    def asked(method: str, path: str, body: object = None, content_type: str = "application/json") -> Any:
+        try:
+            return server.request(method, path, body, content_type=content_type)
+        except RefusedError as error:
+            raise ClusterError(error.code, str(error)) from None
+
+    monkeypatch.setattr(cluster, "connect", lambda _: asked)
+    file.write_text(yaml.safe_dump(sent(fields, name)))
+    return cli.main(["diff", str(file), "--image", SETTINGS.image])
+
+
+def test_diff_tells_what_applying_a_file_to_an_older_lake_would_change_and_nothing_else(
+    server: ApiServer,
+    old_lake: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = server.request("GET", f"{LAKES}/old")
+    file = tmp_path / "lake.yaml"
+    assert (diff(server, monkeypatch, file, FIELDS), *capsys.readouterr()) == (0, "", "")
+
+    changed = FIELDS | {"schedules": {"upload": "5 * * * *"}}
+    assert diff(server, monkeypatch, file, changed) == 1
+    assert capsys.readouterr().out == "lakes/old: CronJob old-a-0-upload: differs at spec.schedule\n"
+
+    # What is taken out of a file is taken out of the lake where it is known that it was once put in.
+    awake = {key: value for key, value in FIELDS.items() if key != "suspend"}
+    told = diff(server, monkeypatch, file, awake), capsys.readouterr().out
+    if old_lake == "created":
+        assert told == (0, "")
+    else:
+        assert told[0] == 1
+        assert "lakes/old: StatefulSet old-a: differs at spec.replicas" in told[1]
+        assert "spec.schedule" not in told[1]
+
+    assert diff(server, monkeypatch, file, FIELDS | {"storage": {"size": "1Gi"}}) == 4
+    assert "lakes/old: 422: " in (said := capsys.readouterr().err)
+    assert "size can't shrink" in said
+    assert server.request("GET", f"{LAKES}/old") == before
+
+
+def test_diff_of_a_lake_that_is_not_there_tells_of_all_its_children(
+    server: ApiServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert diff(server, monkeypatch, tmp_path / "lake.yaml", spec(), "new") == 1
+    assert "lakes/new: StatefulSet new-a: would be created" in capsys.readouterr().out

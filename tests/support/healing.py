@@ -58,6 +58,11 @@ class Collecting:
         """Of all symbols, since the start."""
         return sum(symbol.holes_total for symbol in self.symbols.values())
 
+    async def past_this_second(self) -> None:
+        """Until the next second of the market: the bar of the first one can't be known, whatever is healed of it."""
+        second = self.simulator.clock.now_us() // 10**6
+        await self.until(lambda: self.simulator.clock.now_us() // 10**6 > second, "the market's next second")
+
     async def whole(self, holes: int = 1) -> None:
         """Until so many holes were found, and none is open."""
 

@@ -113,14 +113,19 @@ def is_closed(day: Mapping[int, BarsHour], records: Mapping[int, BarsHour], end:
     """
     if max(day, default=end) != end - 1 or any(record.holes for record in day.values()):
         return False
-    following = min((hour for hour, record in records.items() if hour >= end and record.first), default=None)
-    if following is None:
+    hour_after = following(records, end)
+    if hour_after is None:
         return False
     last = max(
         (record.last[0] for hour, record in records.items() if hour < end and record.last), default=None
     )
-    after = records[following]
+    after = records[hour_after]
     if last is None or after.first is None or after.first[0] <= last + 1:
         return True
     # Ids between may be known by their times in other hours. Until it is made, an hour says nothing of holes.
     return bool(after.key) and not after.holes
+
+
+def following(records: Mapping[int, BarsHour], end: int) -> int | None:
+    """The hour of the first trade at `end` or later; None where there is none yet."""
+    return min((hour for hour, record in records.items() if hour >= end and record.first), default=None)

@@ -309,7 +309,11 @@ class SymbolBars:
         settled = not any(hour < end for hour in self.raw.open_hours) and not any(
             hour <= end for hour in self.raw.unread_hours()
         )
-        return settled and pure.is_closed(self._manifests[day].hours, self._records, end)
+        if not settled or not pure.is_closed(self._manifests[day].hours, self._records, end):
+            return False
+        # What the hour behind it says counts once that hour is made of what is known now.
+        following = pure.following(self._records, end)
+        return following is not None and not self._stale([following])
 
     def _report(
         self, day: str, hours: Sequence[int], made: int, refused: int, rows: pl.DataFrame

@@ -86,8 +86,8 @@ class Backfill:
         self._progress = progress
 
     def done(self, symbol: str) -> dict[str, DayRecord]:
-        """What is noted of days that were had whole."""
-        return {record.day: record for record in self._noted(symbol) if record.whole}
+        """What is noted of days that were had whole, and can be believed."""
+        return {record.day: record for record in self._noted(symbol) if record.settled}
 
     def archived(self, symbol: str) -> set[str]:
         """Days whose archive was taken, whether it had all or not: it brings no more another time."""
@@ -108,7 +108,7 @@ class Backfill:
             sha256 = await self._from_archive(work)
             source = "archive" if sha256 else ""
         if self._source != "archive" and (not source or work.ids.holes()):
-            source = await self._from_rest(work) or source
+            source = await self._from_rest(work, now_us) or source
         elif not source:
             raise NoArchiveError(
                 f"there is no archive of {symbol} for {day}: the exchange publishes a day's on the next. "
@@ -127,6 +127,7 @@ class Backfill:
             and work.is_whole(now_us, archived=bool(sha256)),
             sha256=sha256,
             ended_ns=time.time_ns(),
+            ends_known=work.ends_known(now_us, archived=bool(sha256)),
         )
         await asyncio.to_thread(records.append_lines, self._layout, self._record_path(symbol), [record])
         return record
@@ -177,11 +178,11 @@ class Backfill:
 
     # REST
 
-    async def _from_rest(self, work: Day) -> str:
+    async def _from_rest(self, work: Day, now_us: int) -> str:
         """Every trade of the day that is not held. Returns the call that brought some, "" where none did."""
         used = ""
         keeper: Keeper | None = None
-        async for road, rows in self._pages(work):
+        async for road, rows in self._pages(work, now_us):
             if keeper is None or keeper.source != road.call.source:
                 if keeper is not None:
                     await asyncio.to_thread(keeper.flush)
@@ -197,7 +198,7 @@ class Backfill:
             await asyncio.to_thread(keeper.flush)
         return used
 
-    async def _pages(self, work: Day) -> AsyncIterator[tuple[Road, list[PastRow]]]:
+    async def _pages(self, work: Day, now_us: int) -> AsyncIterator[tuple[Road, list[PastRow]]]:
         """Rows of the day from the first trade on that is not held, page by page; some pages have none."""
         first = await self._first_between(work, work.start_us, work.end_us)
         if first is None:
@@ -225,7 +226,15 @@ class Backfill:
             # Also where the whole page lies before `at`, among what is held: the next one follows it.
             key = last.key if sums else key
             at = max(at, last.last_id + 1)
-        self._note_held(work, first.first_id, after.first_id - 1 if after is not None else work.held.last)
+        if work.ends_at is not None:
+            last = work.ends_at
+        elif work.ends_known(now_us, archived=False):
+            last = work.held.last
+        else:
+            # The next day's trades may be held before REST tells of them. What was received on the day is of the day.
+            of_day = await asyncio.to_thread(held_ids, self._layout, self._exchange, work.symbol, [work.day])
+            last = of_day.last
+        self._note_held(work, first.first_id, last)
 
     def _note_held(self, work: Day, first: int, last: int | None) -> None:
         """What raw held of the day before, from its first trade to its last."""

@@ -23,7 +23,8 @@ class DayRecord(msgspec.Struct, frozen=True):
     """A day, and what came of it. `trades`: of the day that raw holds now; `missing`: ids of it that it does not.
 
     source: `archive`, `historicalTrades` or `aggTrades`; "" where there was nothing to fetch. `whole`: the day was over,
-    its ends were known, and all between them was had, trade by trade. `ended_ns`: real time.
+    its ends were known, and all between them was had, trade by trade. `ends_known`: earlier versions did not write it, and
+    some of them took the end of what was held for the day's. `ended_ns`: real time.
     """
 
     day: str
@@ -37,6 +38,12 @@ class DayRecord(msgspec.Struct, frozen=True):
     whole: bool
     sha256: str = ""
     ended_ns: int = 0
+    ends_known: bool = False
+
+    @property
+    def settled(self) -> bool:
+        """Whether the day need not be looked at again: it is whole, and what says so can be believed."""
+        return self.whole and (self.ends_known or bool(self.sha256))
 
 
 decode_record = msgspec.json.Decoder(DayRecord).decode
@@ -88,15 +95,19 @@ class Day:
             return 0
         return sum(len(hole) for hole in self.ids.missing(Interval(min(known), max(known))))
 
-    def is_whole(self, now_us: int, *, archived: bool) -> bool:
-        """Whether all of the day is had. now_us: before it was asked for.
+    def ends_known(self, now_us: int, *, archived: bool) -> bool:
+        """Whether it is known where the day ends. now_us: before it was asked for.
 
         An archive has a day's end. REST tells it by the first trade after it; where there was none, the exchange may not
         have told its last trades yet. It is believed when the next day is over, too, without one.
         """
-        if now_us < self.end_us or self.missing():
+        if now_us < self.end_us:
             return False
         return archived or self.ends_at is not None or now_us >= self.end_us + DAY_US
+
+    def is_whole(self, now_us: int, *, archived: bool) -> bool:
+        """Whether all of the day is had, by `ends_known`."""
+        return self.ends_known(now_us, archived=archived) and not self.missing()
 
 
 class Keeper:

@@ -118,6 +118,17 @@ def _wrong_time(wanted: Wanted, row: PastRow) -> str:
     )
 
 
+def leads_on(wanted: Wanted, rows: Sequence[PastRow], key: int | None) -> bool:
+    """Whether aggregates that end before the ids may have next ones that tell of them: asked for by time, they may begin
+    too early. `key`: of the last row before these.
+
+    Not past the hole's own time: ids that are still smaller there are another market's. Not where keys don't rise.
+    """
+    if not rows or (key is not None and rows[-1].key <= key):
+        return False
+    return rows[-1].time_us <= max(wanted.after_time_us, wanted.before_time_us) + _TIME_SLACK_US
+
+
 def covered(rows: Iterable[PastRow], ids: Interval) -> list[Interval]:
     """Which of the ids the rows tell of."""
     found = IntervalSet()

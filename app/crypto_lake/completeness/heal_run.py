@@ -219,7 +219,8 @@ class Healer:
                 rows += told.rows
                 if told.skipped or told.older is not None:
                     break
-                if told.reached < left.ids.first and not self._goes_on(road, reply, key):
+                exact = road.call.source == self._exchange.past.trades.source
+                if told.reached < left.ids.first and (exact or not heal.leads_on(left, reply.rows, key)):
                     break
                 if told.reached >= left.ids.last:
                     self._patience.forget(want.symbol, want.ids.first)
@@ -243,12 +244,6 @@ class Healer:
             if rows:
                 await self._write(want, road, rows)
         self._problem = self._doubts.not_all(left, road, told, reply) or self._problem
-
-    def _goes_on(self, road: Road, reply: Reply, key: int | None) -> bool:
-        """Whether rows that end before the ids have next ones: aggregates are asked for by times, which may be too early."""
-        if road.call.source == self._exchange.past.trades.source or not reply.rows:
-            return False
-        return reply.rows[-1].key != key
 
     def _query(self, road: Road, left: Wanted, key: int | None, limit: int | None = None) -> dict[str, str]:
         past, call = self._exchange.past, road.call

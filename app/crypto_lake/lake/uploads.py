@@ -27,7 +27,8 @@ class UploadRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """An object as it was read back. `crc32c` in base64 as Cloud Storage writes it, `sha256` in hex.
 
     `uploaded_ns`: by the lake's clock. `offset`: of a piece of a ledger, where it begins in the ledger. `modified_ns`: of
-    a file that may be written anew, its time when it was measured; as long as that and its size stay it is the same.
+    a file that may be written anew, its time when it was measured; as long as that and its size stay it is the same. 0: it
+    was too young for that.
     """
 
     url: str  # of the bucket, with its prefix

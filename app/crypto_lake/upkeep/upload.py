@@ -158,8 +158,7 @@ class _Run:
         for item in self.plan.waiting:
             before = waiting.get(item.why, Sum())
             waiting[item.why] = Sum(before.files + 1, before.bytes + item.bytes)
-        pieces = self._planned(upload_ledgers.planned) if dry_run else []
-        judged = self._planned(upload_judged.planned) if dry_run else []
+        pieces, judged = self._planned() if dry_run else ([], [])
         return UploadReport(
             url=self.store.url,
             dry_run=dry_run,
@@ -168,9 +167,7 @@ class _Run:
             found=tally.found,
             done=Sum(self.plan.done_files, self.plan.done_bytes),
             ledger_pieces=self.pieces,
-            pending=Sum(
-                len(pending) + tally.pending + len(pieces) + len(judged), sum(one.bytes for one in pending)
-            ),
+            pending=Sum(len(pending) + tally.pending + len(pieces), sum(one.bytes for one in pending)),
             oldest_pending_ns=min((one.end_ns for one in pending), default=None),
             waiting=waiting,
             planned=[*pieces, *(one.name for one in pending), *judged] if dry_run else [],
@@ -182,5 +179,11 @@ class _Run:
             stopped=tally.stop.is_set(),
         )
 
-    def _planned(self, names: Callable[[Layout, str, str, int, frozenset[str]], list[str]]) -> list[str]:
-        return names(self.layout, self.store.url, self.collector, self.now_ns, self.doubted)
+    def _planned(self) -> tuple[list[str], list[str]]:
+        """For a dry run: names of pieces of ledgers; of verdicts and reports, which the tally counts as pending already."""
+        of = (self.layout, self.store.url, self.collector, self.now_ns, self.doubted)
+        judged: list[str] = []
+        for puts in upload_judged.planned(*of):
+            self.tally.add(puts)
+            judged += puts.pending
+        return upload_ledgers.planned(*of), judged

@@ -1,10 +1,14 @@
 """Verdicts and reports of finished days into the bucket. They are files that are written anew when their bars, or what is
 known of them, change: then their objects are replaced, each under the generation that was recorded.
+
+That a file is the one that was recorded is told by its time and size. What was young when it was measured may be written
+anew within the same tick of the file system's clock, and not look so: its time is recorded as 0, and the next run reads it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
@@ -26,7 +30,8 @@ from crypto_lake.store import (
 )
 from crypto_lake.upkeep.recording import record_of
 from crypto_lake.upkeep.scan import SymbolDay
-from crypto_lake.upkeep.scan_judged import JudgedFact, is_finished, judged_facts
+from crypto_lake.upkeep.scan_judged import JudgedFact, is_finished, judged_facts, judged_paths
+from crypto_lake.upkeep.signature import is_young
 from crypto_lake.upkeep.upload_report import Refused
 from crypto_lake.upkeep.upload_settled import SettledDays
 from crypto_lake.upkeep.upload_tally import Puts
@@ -34,15 +39,26 @@ from crypto_lake.upkeep.upload_tally import Puts
 _TRIES = 3  # for a file that a check writes anew meanwhile, and for an object that is not the recorded one
 
 
-def planned(layout: Layout, url: str, collector: str, now_ns: int, doubted: frozenset[str]) -> list[str]:
-    """Names of the objects that the next upload puts."""
-    found: list[str] = []
+def planned(layout: Layout, url: str, collector: str, now_ns: int, doubted: frozenset[str]) -> Iterator[Puts]:
+    """What the next upload puts, a day after the other: the names of objects are in `pending`."""
     for at in SettledDays(layout, url, collector, doubted).left():
-        records = _trusted(uploads.read(layout, at.exchange, at.symbol, at.day, url), doubted)
-        todo = _unrecorded(layout, at, records, collector)
-        if todo and _is_due(layout, at, now_ns):
-            found += [fact.name(collector) for fact in todo]
-    return found
+        result = _nothing_yet(layout, at)
+        try:
+            records = _trusted(uploads.read(layout, at.exchange, at.symbol, at.day, url), doubted)
+            todo = _unrecorded(layout, at, records, collector)
+            if todo and _is_due(layout, at, now_ns):
+                names = [(fact, fact.name(collector)) for fact in todo]
+                result.pending = [
+                    name for fact, name in names if not _is_same(layout, fact, records.get(name))
+                ]
+        except OSError as error:
+            result.error = error
+        yield result
+
+
+def _nothing_yet(layout: Layout, at: SymbolDay) -> Puts:
+    """Of a day. What can't be read of it is told under its first file, until it is known which file it is."""
+    return Puts(error_of=str(judged_paths(layout, at)[0].relative_to(layout.root)))
 
 
 def _unrecorded(
@@ -85,9 +101,9 @@ def upload_judged_of(
     """Put what is due of a day, one after the other, each recorded before the next. A day that was recorded before is
     settled; one that is now, by the next run.
     """
-    result = Puts()
-    records = uploads.read(layout, at.exchange, at.symbol, at.day, store.url)
+    result = _nothing_yet(layout, at)
     try:
+        records = uploads.read(layout, at.exchange, at.symbol, at.day, store.url)
         todo = _unrecorded(layout, at, _trusted(records, doubted), collector)
         if not todo:
             settled.settle(at)
@@ -99,7 +115,9 @@ def upload_judged_of(
                 break
             result.error_of = fact.path
             record = records.get(fact.name(collector))
+            measured_ns = time.time_ns()
             if record is not None and record.name not in doubted and _is_same(layout, fact, record):
+                _recall(layout, fact, record, measured_ns)
                 result.pending.remove(record.name)
                 continue
             _put(layout, fact, record, store, collector, now_ns, limiter, result)
@@ -108,13 +126,23 @@ def upload_judged_of(
     return result
 
 
-def _is_same(layout: Layout, fact: JudgedFact, record: UploadRecord) -> bool:
-    """Whether its bytes are those that are there, as after a volume was copied; that is then recorded."""
-    if fact.bytes != record.bytes or measure(layout.root / fact.path).sha256 != record.sha256:
+def _is_same(layout: Layout, fact: JudgedFact, record: UploadRecord | None) -> bool:
+    """Whether its bytes are those that were recorded, as after a volume was copied."""
+    if record is None or fact.bytes != record.bytes:
         return False
-    same = msgspec.structs.replace(record, modified_ns=fact.modified_ns)
-    uploads.append(layout, fact.of.exchange, fact.of.symbol, fact.of.day, [same])
-    return True
+    return measure(layout.root / fact.path).sha256 == record.sha256
+
+
+def _recall(layout: Layout, fact: JudgedFact, record: UploadRecord, measured_ns: int) -> None:
+    """Record a file's time, so that it need not be read again."""
+    same = msgspec.structs.replace(record, modified_ns=_time_to_record(fact.modified_ns, measured_ns))
+    if same != record:
+        uploads.append(layout, fact.of.exchange, fact.of.symbol, fact.of.day, [same])
+
+
+def _time_to_record(modified_ns: int, measured_ns: int) -> int:
+    """A file's time, 0 where a change may have left it as it is. `measured_ns`: real time, before the file was read."""
+    return 0 if is_young((modified_ns,), measured_ns) else modified_ns
 
 
 def _put(
@@ -133,7 +161,8 @@ def _put(
     told: tuple[str, ...] = ()
     for _ in range(_TRIES):
         try:
-            modified_ns = path.stat().st_mtime_ns  # before it is read: what comes later is another file
+            written_ns = path.stat().st_mtime_ns  # before it is read: what comes later is another file
+            modified_ns = _time_to_record(written_ns, time.time_ns())
             sums = measure(path)
         except FileNotFoundError:  # a clean-up runs beside
             result.pending.remove(name)

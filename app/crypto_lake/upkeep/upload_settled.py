@@ -42,7 +42,7 @@ class SettledDays:
         self._seen: dict[SymbolDay, str] = {}
 
     def left(self) -> list[SymbolDay]:
-        """The days that are to be looked at, the oldest first."""
+        """The days that are to be looked at, the oldest first; among them those of which a file can't be looked at."""
         found: list[SymbolDay] = []
         for at in judged_days(self._layout):
             of = at.exchange, at.symbol
@@ -50,7 +50,11 @@ class SettledDays:
                 self._before[of] = uploads.read_settled(self._layout, *of, self._url, self._collector)
                 self._now[of] = {}
             taken_ns = self._wall_ns()
-            signature = self._signature(at)
+            try:
+                signature = self._signature(at)
+            except OSError:  # whoever looks at the day meets it too, and tells it
+                found.append(at)
+                continue
             digest = _digest(signature)
             if self._before[of].get(at.day) == digest and at not in self._doubted:
                 self._now[of][at.day] = digest

@@ -157,10 +157,12 @@ def plain(structural: Schema) -> Schema:
     kept: Schema = {
         key: value
         for key, value in structural.items()
-        if not key.startswith("x-kubernetes-") and key not in ("format", "properties", "items")
+        if not key.startswith("x-kubernetes-") and key not in ("format", "nullable", "properties", "items")
     }
     if structural.get("x-kubernetes-int-or-string"):
         kept["type"] = ["integer", "string"]
+    if structural.get("nullable"):
+        kept["type"] = [structural["type"], "null"]
     if "properties" in structural:
         kept["properties"] = {key: plain(inner) for key, inner in structural["properties"].items()}
         kept["additionalProperties"] = False

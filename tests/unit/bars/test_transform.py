@@ -310,6 +310,24 @@ def test_a_day_is_not_final_while_the_hole_at_its_end_is_open(layout: Layout) ->
     assert final()
 
 
+def test_a_day_is_final_by_what_the_hour_behind_it_is_now_and_not_by_what_it_was(layout: Layout) -> None:
+    """The lake begins after midnight; then the day before is brought, all but its last trade."""
+    day_end = BASE - BASE % 86400 + 86400
+    to_midnight = day_end - BASE
+
+    def run() -> bool | None:
+        transform(layout, "binance", clock=At(day_end + 3 * 3600), workers=1)
+        manifest = read_bars_manifest(layout, layout.bars("binance", "BTCUSDT", "2024-08-09"))
+        return manifest.final if manifest is not None else None
+
+    part(layout, 1, [trade(9, to_midnight + 60), trade(10, to_midnight + 61)], to_midnight + 60)
+    assert run() is None
+    part(layout, 2, [trade(6, to_midnight - 60), trade(7, to_midnight - 1)], to_midnight - 60)
+    assert run() is False
+    part(layout, 3, [trade(8, to_midnight - 0.5)], to_midnight - 1)
+    assert run() is True
+
+
 def test_a_hole_of_the_next_day_alone_does_not_keep_a_day_open(layout: Layout) -> None:
     day_end = BASE - BASE % 86400 + 86400
     to_midnight = day_end - BASE

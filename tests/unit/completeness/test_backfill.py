@@ -229,6 +229,42 @@ def test_a_day_without_trades_is_whole_when_the_next_one_is_over(tmp_path: Path)
     assert told(fill(tmp_path, quiet)) == ("", 0, 0, 0, True)
 
 
+@pytest.mark.parametrize("told_of", [85, 95, 100])
+def test_trades_of_the_next_day_that_are_held_before_rest_tells_of_them_are_not_the_days(
+    tmp_path: Path, told_of: int
+) -> None:
+    trades = [*day_of(100), *((1100 + n, END_US + n * 1000) for n in range(20))]
+    hold(tmp_path, trades[90:])
+    market = Market(trades)
+    market.told = told_of
+    record = asyncio.run(backfill(tmp_path, market, END_US + 10**6).fill("BTCUSDT", DAY))
+    fetched = min(told_of, 90)
+    assert told(record) == ("historicalTrades", fetched + 10, fetched, 90 - fetched, False)
+    assert (record.last_id, record.ends_known) == (1099, False)
+
+
+def test_a_day_that_an_earlier_version_took_for_whole_is_looked_at_again(tmp_path: Path) -> None:
+    """Notes as it wrote them: of what was held alone, and of an archive."""
+    trades = [*day_of(100), (1100, END_US)]
+    hold(tmp_path, trades[:30])
+    note = (
+        '{"day":"%s","source":"%s","trades":30,"fetched":0,"files":0,"first_id":1000,"last_id":1029,'
+        '"missing":0,"whole":%s,"sha256":"%s","ended_ns":1}\n'
+    )
+    notes = tmp_path / "state/backfill/binance/BTCUSDT.jsonl"
+    notes.parent.mkdir(parents=True)
+    notes.write_text(
+        note % (DAY, "", "true", "")
+        + note % ("2026-02-01", "archive", "true", "ab12")
+        + note % ("2026-02-02", "archive", "false", "ab12")
+    )
+    work = backfill(tmp_path, Market(trades))
+    assert list(work.done("BTCUSDT")) == ["2026-02-01"]
+    record = asyncio.run(work.fill("BTCUSDT", DAY))
+    assert told(record) == ("historicalTrades", 100, 70, 0, True)
+    assert work.done("BTCUSDT")[DAY] == record
+
+
 @pytest.mark.parametrize(
     ("had", "begins", "ends", "missing"),
     [
@@ -303,8 +339,17 @@ def test_what_is_noted_of_a_day_is_true(
             into.add_interval(row.first_id, row.last_id)
             written.append(row.last_id - row.first_id + 1)
 
+    def held_of(_layout: Any, _exchange: Any, _symbol: str, days: Sequence[str]) -> IntervalSet:
+        """As if each was received when it was traded."""
+        spans = [range(start_us(day), start_us(day) + DAY_US) for day in days]
+        found = IntervalSet()
+        for id_, time_us in market.trades:
+            if id_ in held and any(time_us in span for span in spans):
+                found.add(id_)
+        return found
+
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patched:
-        patched.setattr(filling, "held_ids", lambda *_: IntervalSet(held))
+        patched.setattr(filling, "held_ids", held_of)
         patched.setattr(filling, "write_healed", write)
         patched.setattr(records, "append_lines", lambda *_: None)
         now_us = END_US + after_us
@@ -321,6 +366,8 @@ def test_what_is_noted_of_a_day_is_true(
         # Nothing but time, or what the exchange has yet to tell, keeps it from being whole.
         ended = after_us >= DAY_US or any(us >= END_US for id_, us in market.trades if id_ in known)
         assert after_us < 0 or not ended
+    if record.trades:
+        assert record.trades == sum(id_ in exact or id_ in sums for id_ in of_day), "and none of another day"
     assert record.fetched == sum(written)
 
 

@@ -172,7 +172,10 @@ def test_holes_are_read_from_ledgers_as_they_grow(tmp_path: Path) -> None:
     reader.look()
     assert [w.ids for w in reader.inexact()] == [Interval(9, 9)]
     file.append([_outcome(9, 9, "never_existed", "aggTrades")])
-    assert (reader.look(), reader.inexact()) == ([], []), "an answer that there is none is no sum"
+    reader.look()
+    assert [w.ids for w in reader.inexact()] == [Interval(9, 9)], "by times, sums may leave one out"
+    file.append([_outcome(9, 9, "never_existed", "historicalTrades")])
+    assert (reader.look(), reader.inexact()) == ([], [])
     file.close()
     path.unlink()
     new, _ = LedgerFile.open(path, "binance", "BTCUSDT", "other")
@@ -225,6 +228,17 @@ def test_days_of_what_is_not_exact_are_those_that_are_over() -> None:
         "ETHUSDT": ["2024-10-01", "2024-10-02"],
     }
     assert inexact_days([], now_us) == {}
+
+
+def test_sums_are_read_on_while_keys_rise_and_the_holes_time_is_not_past() -> None:
+    want = wanted(50, 60, before_us=BASE_US + 10**6)
+    early = [row(1, 3), row(4, 9)]
+    assert heal.leads_on(want, early, None)
+    assert heal.leads_on(want, early, 1)
+    assert not heal.leads_on(want, early, 4), "the same page again"
+    assert not heal.leads_on(want, early, 7), "an earlier page"
+    assert not heal.leads_on(want, [], None)
+    assert not heal.leads_on(want, [row(4, 9, BASE_US + 62 * 10**6)], 1), "another market's ids"
 
 
 def test_the_times_of_the_trades_around_a_hole_find_what_is_between_them() -> None:

@@ -266,6 +266,19 @@ def test_the_budget_may_end_anywhere_in_a_long_hole_of_sums(bench: Callable[...,
     assert len(b.exchange.asked) < 40
 
 
+def test_sums_of_another_market_end_with_the_holes_time_and_let_others_go_on(
+    bench: Callable[..., Bench],
+) -> None:
+    """Its ids are smaller for as long as it goes on; a row of this exchange is a microsecond an id."""
+    b = bench(Exchange(range(1, 4_000_000_000, 30_000_000), page=2), roads=(SUMS,))
+    b.hole(5 * 10**9, 5 * 10**9 + 3)
+    b.hole(30_000_001, 30_000_001, before=1)
+    b.steps(4)
+    assert len(b.exchange.asked) < 8
+    assert "has nothing of BTCUSDT from id 5000000000 on" in b.healer.figures.problem
+    assert b.told() == [(30_000_001, 30_000_001, "aggTrades", "healed")]
+
+
 def test_a_page_of_sums_that_ends_before_the_hole_is_read_on(bench: Callable[..., Bench]) -> None:
     b = bench(Exchange(range(1, 60), page=4), roads=(SUMS,))
     b.hole(20, 24)

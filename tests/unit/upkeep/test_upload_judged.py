@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +26,8 @@ from crypto_lake.store import Store, measure, open_store
 from crypto_lake.upkeep.bucket_verify import verify_bucket
 from crypto_lake.upkeep.cleanup import Retention, cleanup
 from crypto_lake.upkeep.day_report import write_report
-from crypto_lake.upkeep.scan_judged import FINISHED_AT_LATEST_NS, is_finished
+from crypto_lake.upkeep.scan import SymbolDay
+from crypto_lake.upkeep.scan_judged import FINISHED_AT_LATEST_NS, is_finished, judged_paths
 from crypto_lake.upkeep.upload import upload
 from crypto_lake.upkeep.upload_report import UploadReport
 from support.fake_gcs import FakeGcs
@@ -43,7 +45,7 @@ REPORTS = [f"reports/binance/BTCUSDT/{DAY}/c-test.{suffix}" for suffix in ("json
 
 
 def judge(layout: Layout, verdict: str = "verified", hours: int = 2, until: int = END_NS // 10**9) -> None:
-    """The last hours of a day, a second each, and its report."""
+    """The last hours of a day, a second each, and its report, all an hour ago."""
     row: dict[str, Any] = dict.fromkeys(VERDICT_SCHEMA)
     rows = [
         row
@@ -61,6 +63,9 @@ def judge(layout: Layout, verdict: str = "verified", hours: int = 2, until: int 
     }
     verdict_table.write(layout.verdicts(*AT), pl.DataFrame(rows, schema=VERDICT_SCHEMA), checked)
     write_report(layout, *AT)
+    written_ns = time.time_ns() - HOUR_NS
+    for path in judged_paths(layout, SymbolDay(*AT)):
+        os.utime(path, ns=(written_ns, written_ns))
 
 
 @pytest.fixture
@@ -170,10 +175,90 @@ def test_a_file_that_was_only_touched_makes_no_new_version(layout: Layout, store
     put(layout, store)
     before = {stored.name: stored.generation for stored in store.list()}
     os.utime(layout.verdicts(*AT), ns=(1, 1))
-    assert put(layout, store, dry_run=True).planned == [VERDICTS]
+    assert put(layout, store, dry_run=True).planned == []
     assert put(layout, store).created.files == 0
     assert {stored.name: stored.generation for stored in store.list()} == before
-    assert put(layout, store, dry_run=True).planned == []
+    assert uploads.read(layout, *AT, store.url)[VERDICTS].modified_ns == 1, "and need not be read again"
+
+
+@pytest.mark.parametrize("runs", [0, 1, 2])
+def test_what_is_written_anew_within_a_tick_of_the_clock_is_uploaded_as_well(
+    layout: Layout, store: Store, monkeypatch: pytest.MonkeyPatch, runs: int
+) -> None:
+    """`runs`: between the two, while it is still young. The file system's times are whole seconds."""
+    tick_ns, late_ns = 1_700_000_000 * 10**9, END_NS + FINISHED_AT_LATEST_NS
+    now_ns = tick_ns + 10**9 // 2
+    monkeypatch.setattr(time, "time_ns", lambda: now_ns)
+    path, name = layout.report(*AT, "md"), REPORTS[1]
+    path.parent.mkdir(parents=True)
+
+    def write(data: bytes) -> None:
+        path.write_bytes(data)
+        os.utime(path, ns=(tick_ns, tick_ns))
+
+    write(b"old!")
+    assert put(layout, store, late_ns).created.files == 1
+    for _ in range(runs):
+        assert put(layout, store, late_ns, dry_run=True).planned == []
+        again = put(layout, store, late_ns)
+        assert (again.problem, again.created.files, again.found.files, again.pending.files) == ("", 0, 0, 0)
+    write(b"new!")
+    assert put(layout, store, late_ns, dry_run=True).planned == [name]
+    assert put(layout, store, late_ns).created.files == 1
+    assert objects(store) == {name: b"new!"}
+    now_ns += 2 * 10**9
+    assert put(layout, store, late_ns).created.files == 0
+    assert uploads.read(layout, *AT, store.url)[name].modified_ns == tick_ns
+    records = uploads.path_of(layout, *AT).read_bytes()
+    assert put(layout, store, late_ns).created.files == 0
+    assert uploads.path_of(layout, *AT).read_bytes() == records, "it is recorded once"
+
+
+def block_report(layout: Layout) -> Path:
+    """It can't be looked at, as where a disk or a network's file system fails."""
+    path = layout.report(*AT, "md")
+    path.unlink()
+    path.symlink_to(path.name)
+    return path
+
+
+def block_records(layout: Layout) -> Path:
+    path = uploads.path_of(layout, *AT)
+    path.parent.mkdir(parents=True)
+    path.symlink_to(path.name)
+    return path
+
+
+@pytest.mark.parametrize("block", [block_report, block_records])
+def test_a_file_that_can_not_be_looked_at_keeps_its_day_alone_waiting(
+    layout: Layout, store: Store, block: Callable[[Layout], Path]
+) -> None:
+    symbol_days = [(*AT[:2], day) for day in ("2024-08-07", DAY, "2024-08-09")]
+    late_ns = END_NS + 2 * FINISHED_AT_LATEST_NS
+    for of in symbol_days:
+        path = layout.report(*of, "md")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(of[-1])
+        os.utime(path, ns=(1, 1))
+    blocked = block(layout)
+    others = [f"reports/binance/BTCUSDT/{of[-1]}/c-test.md" for of in symbol_days if of != AT]
+    for dry_run, created, planned in (
+        (True, 0, others),
+        (False, 2, []),
+        (False, 0, []),
+        (True, 0, []),
+    ):
+        report = put(layout, store, late_ns, dry_run=dry_run)
+        assert (report.created.files, report.planned) == (created, planned)
+        assert report.pending.files == len(planned)
+        assert [one.path for one in report.failed] == [str(layout.verdicts(*AT).relative_to(layout.root))]
+        assert blocked.name in report.failed[0].problem
+        assert report.failed[0].path in report.problem
+    assert sorted(objects(store)) == others
+    blocked.unlink()
+    layout.report(*AT, "md").write_text(DAY)
+    assert put(layout, store, late_ns).created.files == 1
+    assert {*objects(store)} == {*others, REPORTS[1]}
 
 
 def test_two_collectors_of_a_symbol_keep_each_its_own(layout: Layout, store: Store, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -285,6 +286,51 @@ def test_a_day_that_was_just_uploaded_is_not_settled_at_once(
     assert looked_at == [AT.day] * 3
     put(layout, store)
     assert looked_at == [AT.day] * 3
+
+
+def test_a_day_that_was_uploaded_when_it_was_just_written_is_settled_two_runs_later(
+    layout: Layout, store: Store, looked_at: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of them reads its files once more."""
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "time_ns", lambda: 1)  # when they were
+        assert put(layout, store).created.files == 3
+    records = uploads.read(layout, AT.exchange, AT.symbol, AT.day, store.url).values()
+    assert {record.modified_ns for record in records} == {0}
+    for _ in range(4):
+        assert put(layout, store).created.files == 0
+    assert looked_at == [AT.day] * 3
+
+
+def test_a_day_of_which_a_file_can_not_be_looked_at_is_left_and_never_settled(layout: Layout) -> None:
+    def settled() -> SettledDays:
+        return SettledDays(layout, "file:///bucket", "c-test", frozenset())
+
+    other = layout.report(AT.exchange, AT.symbol, "2024-08-09", "md")
+    other.write_bytes(b"judged")
+    os.utime(other, ns=(1, 1))
+    days = judged_days(layout)
+    assert len(days) == 2
+    verdicts = layout.verdicts(AT.exchange, AT.symbol, AT.day)
+    aside = verdicts.with_name("aside")
+    for is_blocked, left in (
+        (False, days),
+        (False, []),
+        (True, [AT]),
+        (True, [AT]),
+        (False, [AT]),
+        (False, []),
+    ):
+        if is_blocked:
+            verdicts.rename(aside)
+            verdicts.symlink_to(verdicts.name)
+        run = settled()
+        assert run.left() == left
+        for at in left:
+            run.settle(at)
+        run.keep()
+        if is_blocked:
+            aside.replace(verdicts)
 
 
 def test_where_it_can_not_be_kept_the_upload_goes_well(layout: Layout, store: Store) -> None:
