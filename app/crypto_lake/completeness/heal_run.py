@@ -32,7 +32,6 @@ from crypto_lake.completeness.heal_rest import (
     MustWaitError,
     PastRest,
     RefusedError,
-    Reply,
     RoadClosedError,
 )
 from crypto_lake.exchanges import Exchange, PastRow

@@ -48,11 +48,11 @@ def upload_ledger_of(
 ) -> Puts:
     """Put a symbol's closed pieces, one after the other, each recorded before the next."""
     result = Puts(error_of=f"ledger/{exchange}/{symbol}.jsonl")
-    scan = scan_ledger(layout, exchange, symbol, store.url)
-    if scan.problem:
-        result.changed.append(Refused(result.error_of, "", scan.problem))
-        return result
     try:
+        scan = scan_ledger(layout, exchange, symbol, store.url)
+        if scan.problem:
+            result.changed.append(Refused(result.error_of, "", scan.problem))
+            return result
         for record in scan.pieces:  # that are recorded, but were not found so
             if record.name in doubted and not stopped():
                 again = Piece(piece_day(record), record.offset, record.offset + record.bytes)

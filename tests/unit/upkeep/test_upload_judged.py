@@ -387,3 +387,13 @@ def test_a_day_is_finished_when_its_hours_are_judged_to_its_end(hours: set[int],
     )
     assert is_finished(DAY, checked, now_ns) == wanted
     assert is_finished(DAY, None, now_ns) == (after >= 48)
+
+
+def test_a_ledger_that_can_not_be_read_fails_alone(layout: Layout, store: Store) -> None:
+    judge(layout)
+    ledger = layout.ledger("binance", "BTCUSDT")
+    ledger.parent.mkdir(parents=True)
+    ledger.symlink_to(ledger.name)
+    report = put(layout, store, END_NS + 2 * FINISHED_AT_LATEST_NS)
+    assert report.created.files == 3
+    assert [one.path for one in report.failed] == ["ledger/binance/BTCUSDT.jsonl"]
