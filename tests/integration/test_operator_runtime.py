@@ -327,3 +327,8 @@ def test_diff_tells_what_a_file_would_change_and_writes_nothing(
     assert code == 4
     assert "no cluster is configured" in told
     assert proxy.writes(since) == []
+    # It asks what applying would come to, and the lake is as it was.
+    assert [(seen.method, seen.code) for seen in proxy.seen if seen.dry_run] == [("PATCH", 200)] * 2
+    now = here.get("CryptoLake", "shown")
+    assert now["metadata"]["generation"] == 1
+    assert now["spec"]["symbols"] == ["BTCUSDT", "ETHUSDT"]

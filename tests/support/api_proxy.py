@@ -57,6 +57,7 @@ class Seen:
     path: str
     code: int
     watch: bool
+    dry_run: bool = False  # asked for: the API server keeps nothing of it
 
 
 @dataclass
@@ -87,11 +88,14 @@ class Proxy:
         return path
 
     def writes(self, since: float = 0.0, but: str = "/leases") -> list[Seen]:
-        """Requests that change something, but those of paths with `but`."""
+        """Requests that change something, but those of paths with `but`, and dry runs."""
         return [
             seen
             for seen in tuple(self.seen)
-            if seen.at >= since and seen.method not in ("GET", "HEAD") and but not in seen.path
+            if seen.at >= since
+            and seen.method not in ("GET", "HEAD")
+            and not seen.dry_run
+            and but not in seen.path
         ]
 
     def count(self, since: float = 0.0, but: str = "/leases") -> Counter[str]:
@@ -154,7 +158,8 @@ class Proxy:
             return response
 
     def _note(self, request: web.Request, code: int, watch: bool) -> None:
-        self.seen.append(Seen(time.monotonic(), request.method, request.path, code, watch))
+        dry_run = request.query.get("dryRun") == "All"
+        self.seen.append(Seen(time.monotonic(), request.method, request.path, code, watch, dry_run))
 
     def _failed(self, request: web.Request, code: int, fault: Fault | None) -> web.Response:
         if code == 0:
