@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import duckdb
 import polars as pl
@@ -146,11 +147,12 @@ def test_an_update_goes_on_from_the_latest_day(lake: Lake) -> None:
 
 
 def test_today_is_not_kept_before_it_is_over(lake: Lake) -> None:
-    today = datetime.now(UTC).date()
-    lake.server.markets["^GSPC"].days[today + timedelta(days=1)] = (1.0, 1.0, 1.0, 1.0, 1)
+    # where a day begins first of all, it is not over in New York at any hour
+    today = datetime.now(ZoneInfo("Pacific/Kiritimati")).date()
+    lake.server.markets["^GSPC"].days[today] = (1.0, 1.0, 1.0, 1.0, 1)
     code, report = lake.json("update", "--series", "^GSPC", "--set", "macro.start=2024-03-01")
     assert code == 0
-    assert report["series"][0]["unfinished"] == [(today + timedelta(days=1)).isoformat()]
+    assert report["series"][0]["unfinished"] == [today.isoformat()]
     assert report["series"][0]["latest"] == LAST.isoformat()
 
 
