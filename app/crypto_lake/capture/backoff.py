@@ -94,7 +94,9 @@ class MessagePace:
         self._next_at = float("-inf")
 
     def wait_seconds(self, now: float) -> float:
-        """How long to wait before the next message. Calling it takes the place."""
-        at = max(now, self._next_at)
-        self._next_at = at + self._spacing_seconds
-        return at - now
+        """How long to wait before the next message."""
+        return max(0.0, self._next_at - now)
+
+    def sent(self, now: float) -> None:
+        """A message has gone: later than it might have where the event loop was held up, and the next one with it."""
+        self._next_at = now + self._spacing_seconds

@@ -232,6 +232,7 @@ class Connection:
             request_id = self._subscriptions.sent(request, loop.time())
             message = self._exchange.subscribe if request.subscribe else self._exchange.unsubscribe
             self._transport.send(message(request.streams, request_id))
+            self._pace.sent(loop.time())
 
     async def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Limits of time, and the sign of life."""
