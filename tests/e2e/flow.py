@@ -36,7 +36,7 @@ def begin(cluster: Cluster, image: str, figures: dict[str, float | str]) -> Flow
     lake = pods.lake(
         LAKE,
         EXCHANGE,
-        schedules=schedules | {"cleanup": "0 0 1 1 *"},
+        schedules=schedules | {"cleanup": pods.NEVER},
         retention={"raw": "1h"},
     )
     began = time.monotonic()

@@ -27,7 +27,7 @@ EDITS: dict[str, dict[str, Any]] = {
     "NetworkPolicy": {"spec": {"egress": [{}]}},
     "Service": {"spec": {"ports": [{"name": "other", "port": 1, "targetPort": 1}]}},
     "StatefulSet": {"spec": {"minReadySeconds": 99}},
-    "CronJob": {"spec": {"schedule": "7 7 7 7 *"}},
+    "CronJob": {"spec": {"schedule": "7 7 29 2 *"}},
 }
 
 

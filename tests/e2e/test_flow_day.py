@@ -12,6 +12,7 @@ import google_crc32c
 import polars as pl
 import pytest
 
+from support import pods
 from support.cluster import Cluster, CommandFailedError
 from support.market import assert_equal, bars_of
 
@@ -138,7 +139,7 @@ def test_the_status_tells_of_it(flow: Flow, published: dict[str, Any]) -> None:
 def at_rest(flow: Flow, published: dict[str, Any]) -> Cluster:
     """No task runs any more by itself. While the last ones end, the day's bars are checked."""
     cluster = flow.cluster
-    never = dict.fromkeys(("transform", "upload", "publish"), "0 0 1 1 *")
+    never = dict.fromkeys(("transform", "upload", "publish"), pods.NEVER)
     cluster.patch("CryptoLake", LAKE, {"spec": {"schedules": never}})
     cluster.begin_task(f"{POD}-check", "check-1")
     cluster.wait_for_condition(LAKE, "Reconciled", "True", 150)

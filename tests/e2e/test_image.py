@@ -26,7 +26,10 @@ CONFINED = (
 COUNT_BARS = """
 import json, pathlib, polars as pl
 root = pathlib.Path("/data")
-bars = {p.parts[4]: pl.read_parquet(p) for p in sorted(root.glob("parquet/binance/*/*/*/*/bars.parquet"))}
+bars = {}
+for path in sorted(root.glob("parquet/binance/*/*/*/*/bars.parquet")):
+    bars.setdefault(path.parts[4], []).append(pl.read_parquet(path))
+bars = {symbol: pl.concat(days) for symbol, days in bars.items()}
 print(json.dumps({
     "open": [str(p) for p in root.rglob("*.open")],
     "parts": len(list(root.glob("raw/binance/*/*/part_*.jsonl.zst"))),

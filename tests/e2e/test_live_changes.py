@@ -58,7 +58,7 @@ def test_a_claim_grows_while_it_is_written_to(cluster: Cluster, steady: str) -> 
     assert identity(cluster, pod) == before
     cluster.wait(
         "the collector's own view of it",
-        lambda: collector_status(cluster, pod)["disk"]["total_bytes"] > 450 * 2**20,
+        lambda: collector_status(cluster, pod)["disk"]["total_bytes"] > 400 * 2**20,
         60,
         1,
     )

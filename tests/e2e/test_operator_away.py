@@ -64,12 +64,12 @@ def test_twenty_changes_while_the_operator_is_killed_again_and_again(cluster: Cl
             for found in cluster.wait("an operator", lambda: operators(cluster), 60):
                 cluster.delete("Pod", found["metadata"]["name"], OPERATOR_NAMESPACE, grace_seconds=0)
                 killed += 1
-        cluster.patch("CryptoLake", steady, {"spec": {"schedules": {"cleanup": f"{number} 3 * * *"}}})
+        cluster.patch("CryptoLake", steady, {"spec": {"schedules": {"cleanup": f"{number} 3 29 2 *"}}})
         time.sleep(chance.uniform(0, 2))
     assert killed >= 6
     cluster.wait(
         "the last change",
-        lambda: cluster.need("CronJob", f"{pod}-cleanup")["spec"]["schedule"] == "19 3 * * *",
+        lambda: cluster.need("CronJob", f"{pod}-cleanup")["spec"]["schedule"] == "19 3 29 2 *",
         120,
     )
     cluster.wait_for_condition(steady, "Ready", "True", 90)
@@ -88,10 +88,10 @@ def test_the_api_server_stands_still_for_a_minute(cluster: Cluster, steady: str)
         subprocess.run(["docker", "unpause", node], check=True, capture_output=True)
     ended = time.time()
     cluster.wait("the API server", lambda: cluster.get("Namespace", "default", ""), 120)
-    cluster.patch("CryptoLake", steady, {"spec": {"schedules": {"cleanup": "59 4 * * *"}}})
+    cluster.patch("CryptoLake", steady, {"spec": {"schedules": {"cleanup": "59 4 29 2 *"}}})
     cluster.wait(
         "the change",
-        lambda: cluster.need("CronJob", f"{pod}-cleanup")["spec"]["schedule"] == "59 4 * * *",
+        lambda: cluster.need("CronJob", f"{pod}-cleanup")["spec"]["schedule"] == "59 4 29 2 *",
         150,
     )
     cluster.wait_for_condition(steady, "Ready", "True", 120)

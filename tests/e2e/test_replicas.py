@@ -31,7 +31,7 @@ FOLDER = f"year={DAY[:4]}/month={DAY[5:7]}/day={DAY[8:]}"
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 SPEED, ACTIVITY = 20, 0.1
 TIMES, EVERY_SECONDS = 10, 30.0
-OFTEN = dict.fromkeys(("transform", "upload", "publish"), "*/1 * * * *") | {"cleanup": "0 0 1 1 *"}
+OFTEN = dict.fromkeys(("transform", "upload", "publish"), "*/1 * * * *") | {"cleanup": pods.NEVER}
 NO_PAST = ("--without", "historicalTrades", "--without", "aggTrades")
 
 

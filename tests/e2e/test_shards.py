@@ -52,7 +52,7 @@ def test_no_trade_is_missing_in_the_published_day(
         LAKE,
         EXCHANGE,
         symbols=list(SYMBOLS),
-        schedules={"transform": often, "upload": often, "publish": often, "cleanup": "0 0 1 1 *"},
+        schedules={"transform": often, "upload": often, "publish": often, "cleanup": pods.NEVER},
     )
     before = identity(cluster, f"{LAKE}-a-0")
     market.start()

@@ -142,7 +142,7 @@ def test_a_dead_collector_is_told_by_run(
     with lake.popen("run", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             pid = wait_for(collector_pid, 60, "an fsynced trade")
-            wait_for(lambda: not told_down(bodies) or bodies[-1]["state"] == "resolved", 30, "a well lake")
+            wait_for(lambda: all(b["state"] == "resolved" for b in told_down(bodies)[-1:]), 30, "a well lake")
             os.kill(pid, signal.SIGSTOP)  # it hangs: it has the lock and reports nothing
             try:
                 wait_for(
@@ -150,7 +150,7 @@ def test_a_dead_collector_is_told_by_run(
                 )
             finally:
                 os.kill(pid, signal.SIGCONT)
-            wait_for(lambda: bodies[-1]["state"] == "resolved", 60, "the resolved one")
+            wait_for(lambda: told_down(bodies)[-1]["state"] == "resolved", 60, "the resolved one")
         finally:
             process.terminate()
             ended = process.wait(60)

@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -99,6 +100,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments or os.environ.get(DEBUG_VARIABLE, "") not in ("", "0", "false")
     try:
         die_with_parent()
+        # google-api-core tells by the calendar how long it supports this Python; nobody who runs a command can act on it.
+        warnings.filterwarnings("ignore", "You are using a .*Python version", FutureWarning)
         returned = cli.main(args=arguments, prog_name=PROGRAM, standalone_mode=False)
         return int(returned) if isinstance(returned, int) else ExitCode.OK
     except BaseException as error:

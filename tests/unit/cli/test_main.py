@@ -7,11 +7,14 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
 import click
 import pytest
+from google.api_core import check_python_version
 
 from crypto_lake import __version__
 from crypto_lake.cli import common, main
@@ -180,3 +183,14 @@ def test_the_setting_flags_name_real_keys() -> None:
     from crypto_lake.config.tree import leaves
 
     assert {path for _, path, _ in common.SETTING_FLAGS} <= set(leaves())
+
+
+def test_what_a_library_says_of_this_python_by_the_calendar_is_not_told(tmp_path: Path) -> None:
+    long_after = date(2040, 1, 1)
+    with pytest.warns(FutureWarning, match="Python version"):
+        warnings.filterwarnings("default", category=FutureWarning)
+        check_python_version(today=long_after)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        main.main(["config", "show", "--set", f"data={tmp_path}"])
+        check_python_version(today=long_after)
