@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import ssl
 import sys
 import time
@@ -158,8 +157,10 @@ def judge_fsync(median_seconds: float, p99_seconds: float) -> Check:
 
 
 def _space(root: Path) -> tuple[int, int]:
-    usage = shutil.disk_usage(root)
-    return usage.free, usage.total
+    from crypto_lake.lake.space import file_system_space
+
+    space = file_system_space(root)
+    return space.free_bytes, space.total_bytes
 
 
 def judge_space(free_bytes: int, total_bytes: int) -> Check:

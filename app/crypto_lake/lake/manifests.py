@@ -144,6 +144,38 @@ def write_raw_index(
     durable.write_fleeting(raw_index_path(layout, exchange, symbol, day), data)
 
 
+class SettledBars(msgspec.Struct, frozen=True):
+    """A symbol's days of bars up to `last_day`, none of which is to be made anew as long as `digest` is theirs.
+
+    `edge`: what stands at their end, as if it were an hour's. `after`: the trade that follows (id, time in us).
+    """
+
+    key_version: int
+    last_day: str
+    digest: str
+    edge: BarsHour
+    after: tuple[int, int]
+
+
+_decode_settled = msgspec.json.Decoder(SettledBars).decode
+
+
+def _settled_path(layout: Layout, exchange: str, symbol: str) -> Path:
+    return layout.state / "bars" / exchange / symbol / "settled.json"
+
+
+def read_settled_bars(layout: Layout, exchange: str, symbol: str) -> SettledBars | None:
+    """None where there is none, or none that can be read."""
+    try:
+        return _decode_settled(_settled_path(layout, exchange, symbol).read_bytes())
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
+def write_settled_bars(layout: Layout, exchange: str, symbol: str, settled: SettledBars) -> None:
+    durable.write_fleeting(_settled_path(layout, exchange, symbol), msgspec.json.encode(settled))
+
+
 def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -129,3 +129,24 @@ _decode_settled = msgspec.json.Decoder(_Settled).decode
 
 def _settled_path(layout: Layout, exchange: str, symbol: str) -> Path:
     return layout.state / "settled" / exchange / f"{symbol}.json"
+
+
+def read_kept(layout: Layout, exchange: str, symbol: str, url: str, collector: str) -> dict[str, str]:
+    """Of days of bars that are kept for good: what `cleanup_kept` knows them by. None as `read_settled`."""
+    try:
+        kept = _decode_settled(_kept_path(layout, exchange, symbol).read_bytes())
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return {}
+    return kept.days if (kept.url, kept.collector) == (url, collector) else {}
+
+
+def write_kept(
+    layout: Layout, exchange: str, symbol: str, url: str, collector: str, days: dict[str, str]
+) -> None:
+    """In place of those before. Not fsynced: what a crash takes is found again."""
+    data = msgspec.json.encode(_Settled(url, collector, days))
+    durable.write_fleeting(_kept_path(layout, exchange, symbol), data)
+
+
+def _kept_path(layout: Layout, exchange: str, symbol: str) -> Path:
+    return layout.state / "kept" / exchange / f"{symbol}.json"

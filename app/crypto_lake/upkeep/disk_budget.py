@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from crypto_lake.lake.space import file_system_space
+
 Level = Literal["ok", "shed", "stop_derived"]
 # So far below its limit shedding goes, so that the next file does not start it again.
 ROOM_PERCENT: Final = 5.0
@@ -32,10 +34,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Free is what a user who is not root may still take. `total_inodes` 0: the file system has no such limit.
-
-    `lake_bytes`: of the lake's own files; 0 where nobody asked.
-    """
+    """Total and free as `Space` tells them. `lake_bytes`: of the lake's own files; 0 where nobody asked."""
 
     total_bytes: int
     free_bytes: int
@@ -113,15 +112,12 @@ def refusal(usage: Usage, limits: Limits) -> str:
 
 def look(root: Path, limits: Limits) -> Usage:
     """The usage now. The lake's own files are summed up only where they have a limit."""
-    at = root
-    while not at.exists():
-        at = at.parent
-    seen = os.statvfs(at)
+    seen = file_system_space(root)
     return Usage(
-        total_bytes=seen.f_frsize * seen.f_blocks,
-        free_bytes=seen.f_frsize * seen.f_bavail,
-        total_inodes=seen.f_files,
-        free_inodes=seen.f_favail,
+        total_bytes=seen.total_bytes,
+        free_bytes=seen.free_bytes,
+        total_inodes=seen.total_inodes,
+        free_inodes=seen.free_inodes,
         lake_bytes=_allocated_bytes(root) if limits.lake_bytes else 0,
     )
 

@@ -30,7 +30,7 @@ from crypto_lake.watch.alerts_file import alerts_path, read_alerts
 from crypto_lake.watch.conditions import evaluate
 from crypto_lake.watch.conditions_look import Look
 from crypto_lake.watch.conditions_memory import disk_full_in_seconds
-from crypto_lake.watch.disk import usage_of
+from crypto_lake.watch.disk import Seldom, lake_bytes_of, usage_of
 from crypto_lake.watch.read import observe
 
 log = logging.getLogger(__name__)
@@ -90,6 +90,7 @@ class AlertLoop:
     def __init__(self, layout: Layout, settings: AlertSettings) -> None:
         self._layout = layout
         self._settings = settings
+        self._lake_bytes = Seldom(lambda: lake_bytes_of(layout.root))
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._state = AlertsState()
@@ -146,7 +147,8 @@ class AlertLoop:
     def step(self, now_ns: int) -> AlertsState:
         """One look: judge, tell what is due, keep what a restart must know. `now_ns`: real time."""
         offset, entries, last = read_quarantine(self._layout.quarantine / "index.jsonl", self._state)
-        seen = observe(self._layout, usage_of(self._layout.root, self._settings.disk_limit_bytes))
+        disk = usage_of(self._layout.root, self._settings.disk_limit_bytes, self._lake_bytes)
+        seen = observe(self._layout, disk)
         look = Look(seen, now_ns, self._settings.expected_tasks, entries, last)
         firing, conditions = evaluate(
             look,

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final, Generic, TypeVar
 
 import msgspec
 
 from crypto_lake.lake.layout import OPEN_SUFFIX, Layout
+from crypto_lake.lake.space import file_system_space
+
+_LONG_SECONDS: Final = 1.0
+_PAUSE: Final = 30
+
+_Seen = TypeVar("_Seen")
 
 
 class DiskFigures(msgspec.Struct, frozen=True):
@@ -59,32 +68,59 @@ NOTHING = DiskFigures(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
 def space_of(root: Path) -> DiskFigures:
-    """Only the file system's figures, which cost one call however many files there are; the others are 0.
-
-    Free is what a user who is not root may still take.
-    """
-    seen = os.statvfs(_existing(root))
+    """Only the file system's figures (see `Space`), which cost one call however many files there are; the others are 0."""
+    seen = file_system_space(root)
     return msgspec.structs.replace(
         NOTHING,
-        total_bytes=seen.f_frsize * seen.f_blocks,
-        free_bytes=seen.f_frsize * seen.f_bavail,
-        total_inodes=seen.f_files,
-        free_inodes=seen.f_favail,
+        total_bytes=seen.total_bytes,
+        free_bytes=seen.free_bytes,
+        total_inodes=seen.total_inodes,
+        free_inodes=seen.free_inodes,
     )
 
 
-def usage_of(root: Path, limit_bytes: int = 0) -> DiskFigures:
-    """As `space_of`; where the lake has a limit of its own, also what its files take up, for which all are looked at."""
-    space = space_of(root)
-    if not limit_bytes:
-        return space
+def lake_bytes_of(root: Path) -> int:
+    """What the lake's files take up; all are looked at."""
     lake_bytes = 0
     for _, entry in _files(root):
         try:
             lake_bytes += entry.stat(follow_symlinks=False).st_size
         except OSError:
             continue  # gone meanwhile
-    return msgspec.structs.replace(space, lake_bytes=lake_bytes, limit_bytes=limit_bytes)
+    return lake_bytes
+
+
+def usage_of(root: Path, limit_bytes: int, lake_bytes: Callable[[], int]) -> DiskFigures:
+    """As `space_of`; where the lake has a limit of its own, also what its files take up."""
+    space = space_of(root)
+    if not limit_bytes:
+        return space
+    return msgspec.structs.replace(space, lake_bytes=lake_bytes(), limit_bytes=limit_bytes)
+
+
+class Seldom(Generic[_Seen]):
+    """A look at very many files, of which there are more the older the lake is: the longer it takes, the less often it is
+    made, so that a thirtieth of the time goes to it at the most. Meanwhile what was seen last is told. A look of less than a
+    second is made each time.
+    """
+
+    def __init__(self, look: Callable[[], _Seen], monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._look, self._monotonic = look, monotonic
+        self._last: tuple[_Seen, float] | None = None  # and until when it is told
+
+    def __call__(self) -> _Seen:
+        began = self._monotonic()
+        if self._last is not None and began < self._last[1]:
+            return self._last[0]
+        seen = self._look()
+        took = self._monotonic() - began
+        self._last = (seen, began + (_PAUSE * took if took >= _LONG_SECONDS else 0.0))
+        return seen
+
+
+# Manifests are indented by one: in no other field a line begins like this.
+_ROWS: Final = re.compile(rb'^ "rows": (\d+),?$', re.MULTILINE)
+_HEAD_BYTES: Final = 2048
 
 
 class _Rows(msgspec.Struct):
@@ -148,11 +184,21 @@ class DiskScanner:
             known = self._rows.get(str(manifest))
             if known is not None and known[:2] == (stat.st_mtime_ns, stat.st_size):
                 return known[2]
-            rows = _decode_rows(manifest.read_bytes()).rows
+            rows = _rows_in(manifest)
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             return None
         self._rows[str(manifest)] = (stat.st_mtime_ns, stat.st_size, rows)
         return rows
+
+
+def _rows_in(manifest: Path) -> int:
+    """As its manifest says. Its beginning tells: what follows may be a thousand times as long, for each day of the lake."""
+    with manifest.open("rb") as file:
+        told = _ROWS.search(file.read(_HEAD_BYTES))
+        if told is not None:
+            return int(told[1])
+        file.seek(0)
+        return _decode_rows(file.read()).rows
 
 
 def _files(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
@@ -174,9 +220,3 @@ def _files(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
 def _is_macro(root: Path, entry: os.DirEntry[str]) -> bool:
     """Whether a file of parquet/ is one of daily series, and not of bars."""
     return entry.path.startswith(os.path.join(root, "parquet", "macro", ""))  # noqa: PTH118  as entries' paths are made
-
-
-def _existing(path: Path) -> Path:
-    while not path.exists():
-        path = path.parent
-    return path

@@ -10,7 +10,7 @@ import msgspec
 from crypto_lake.lake import durable
 from crypto_lake.lake.layout import Layout
 from crypto_lake.lake.tasks import TaskReport
-from crypto_lake.watch.disk import DiskScanner
+from crypto_lake.watch.disk import DiskFigures, DiskScanner, Seldom, space_of
 from crypto_lake.watch.page import markdown
 from crypto_lake.watch.read import observe
 from crypto_lake.watch.status import LakeStatus, Limits, judge
@@ -114,14 +114,22 @@ class HeartbeatWriter:
     def __init__(self, layout: Layout, limits: Limits = Limits()) -> None:  # noqa: B008  # it is frozen
         self._layout = layout
         self._limits = limits
-        self._scanner = DiskScanner(layout)
+        self._scan: Seldom[DiskFigures] = Seldom(DiskScanner(layout).scan)
 
     def beat(self, *, locked: bool | None = None, limit_bytes: int = 0) -> LakeStatus:
         """Write both files and return what they say. `limit_bytes`: what the lake may take of its disk, 0: all.
 
         Raises OSError where they can't be written.
         """
-        disk = self._scanner.scan(limit_bytes)
+        seen, space = self._scan(), space_of(self._layout.root)
+        disk = msgspec.structs.replace(
+            seen,
+            total_bytes=space.total_bytes,
+            free_bytes=space.free_bytes,
+            total_inodes=space.total_inodes,
+            free_inodes=space.free_inodes,
+            limit_bytes=limit_bytes,
+        )
         status = judge(observe(self._layout, disk, locked=locked), self._limits)
         folder: Path = self._layout.health
         durable.write_fleeting(folder / "heartbeat.json", msgspec.json.encode(heartbeat(status)) + b"\n")

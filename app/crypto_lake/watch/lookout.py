@@ -20,7 +20,7 @@ from crypto_lake.lake.layout import Layout
 from crypto_lake.lake.tasks import TaskReport
 from crypto_lake.watch.alerts import AlertsState
 from crypto_lake.watch.alerts_file import read_alerts
-from crypto_lake.watch.disk import NOTHING, DiskFigures, usage_of
+from crypto_lake.watch.disk import NOTHING, DiskFigures, Seldom, lake_bytes_of, usage_of
 from crypto_lake.watch.read import read_transform
 
 log = logging.getLogger(__name__)
@@ -178,6 +178,7 @@ class Lookout:
         self._take = take
         self._watched = watched or Watched()
         self._pending = pending
+        self._lake_bytes = Seldom(lambda: lake_bytes_of(layout.root))
         self._written_bytes = self._healed_files = 0
         self._upload_ns = 0
         self._files = Cached(self._look_at_files, Files(), FILES_SECONDS, "looking at state/")
@@ -222,7 +223,7 @@ class Lookout:
         )
 
     def _look_at_disk(self) -> DiskFigures:
-        return usage_of(self._layout.root, self._watched.disk_limit_bytes)
+        return usage_of(self._layout.root, self._watched.disk_limit_bytes, self._lake_bytes)
 
     def _look_at_uploads(self) -> Uploads | None:
         bucket = self._watched.bucket

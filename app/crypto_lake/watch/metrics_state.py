@@ -71,7 +71,11 @@ def _checked(around: Around) -> Metric:
 
 def _disk(around: Around) -> Iterator[Metric]:
     disk = around.disk
-    yield single("disk_size_bytes", "Of the file system with the data.", disk.total_bytes)
+    yield single(
+        "disk_size_bytes",
+        "Of the file system with the data, without what is kept back for root.",
+        disk.total_bytes,
+    )
     yield single("disk_free_bytes", "Free on it, for a user who is not root.", disk.free_bytes)
     yield single(
         "disk_used_ratio",

@@ -187,10 +187,9 @@ def test_the_setting_flags_name_real_keys() -> None:
 
 def test_what_a_library_says_of_this_python_by_the_calendar_is_not_told(tmp_path: Path) -> None:
     long_after = date(2040, 1, 1)
-    with pytest.warns(FutureWarning, match="Python version"):
-        warnings.filterwarnings("default", category=FutureWarning)
-        check_python_version(today=long_after)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        with pytest.raises(FutureWarning, match="Python version"):
+            check_python_version(today=long_after)
         main.main(["config", "show", "--set", f"data={tmp_path}"])
         check_python_version(today=long_after)
