@@ -80,4 +80,6 @@ class Maker:
         for day in work.days():
             if self._setup.days is None or day in self._setup.days:
                 work.settle(day, self._setup.now_ns)
+        if self._setup.days is None:
+            work.keep_settled()
         return list(made.values())

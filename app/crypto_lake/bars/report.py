@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from crypto_lake.lake.manifests import BarsManifest
+
 
 class DayReport(msgspec.Struct, frozen=True):
     """One day of one symbol that was made. Counts are of the whole day as it now stands, not of the run alone."""
@@ -21,6 +23,28 @@ class DayReport(msgspec.Struct, frozen=True):
     missing_ids: int
     incomplete_seconds: int
     final: bool
+
+
+def report_of(
+    manifest: BarsManifest, hours_made: int, hours_kept_without_raw: int, incomplete_seconds: int
+) -> DayReport:
+    """Of a day as its manifest tells of it."""
+    records = manifest.hours.values()
+    return DayReport(
+        symbol=manifest.symbol,
+        day=manifest.day,
+        rows=manifest.rows,
+        trades=sum(r.trades for r in records),
+        quotes=sum(r.quotes for r in records),
+        hours_made=hours_made,
+        hours_kept_without_raw=hours_kept_without_raw,
+        duplicates=sum(r.duplicates for r in records),
+        conflicts=sum(r.conflicts for r in records),
+        holes=sum(r.holes for r in records),
+        missing_ids=sum(r.missing_ids for r in records),
+        incomplete_seconds=incomplete_seconds,
+        final=manifest.final,
+    )
 
 
 class TransformReport(msgspec.Struct, frozen=True):

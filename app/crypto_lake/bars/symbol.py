@@ -13,11 +13,11 @@ import msgspec
 import polars as pl
 
 from crypto_lake.bars import hours as pure
-from crypto_lake.bars import standing, table
+from crypto_lake.bars import settled, standing, table
 from crypto_lake.bars.coverage import reach
 from crypto_lake.bars.day_manifest import day_manifest, digests_of
 from crypto_lake.bars.raw import HOUR_NS, Core, SymbolRaw, unix_hour
-from crypto_lake.bars.report import DayReport
+from crypto_lake.bars.report import DayReport, report_of
 from crypto_lake.bars.rows import BAR_SCHEMA, HOUR_SECONDS, all_gaps, hour_rows, open_gaps
 from crypto_lake.bars.seconds import Edge
 from crypto_lake.lake.deletions import is_deleted
@@ -25,6 +25,7 @@ from crypto_lake.lake.manifests import (
     BarsHour,
     BarsManifest,
     Input,
+    SettledBars,
     read_bars_manifest,
     write_bars_manifest,
 )
@@ -49,6 +50,9 @@ class SymbolBars:
     _away: set[str] = field(default_factory=set[str])  # days that were deleted here once they were published
     # How far the stream was watched after a trade while that was the last: by its id, the exchange's time in us.
     _reached: dict[int, int] = field(default_factory=dict[int, int])
+    _settled: SettledBars | None = (
+        None  # days that were passed over; the last one's last hour stands for them
+    )
     # Of the days made last: a day's end is finished anew once the next day's first trade is known.
     _cores: dict[int, Core] = field(default_factory=dict[int, Core])
 
@@ -58,9 +62,30 @@ class SymbolBars:
     # What is there
 
     def look(self) -> None:
-        """List the raw, and load what is known of it and of the bars made so far."""
+        """List the raw, and load what is known of it and of the bars made so far, but for days that are settled."""
         self.raw.look()
-        for day in self.layout.bar_days(self.exchange, self.symbol):
+        self._there = settled.Days(self.layout, self.exchange, self.symbol)
+        self._settled = None if self.rebuild else self._there.settled()
+        if self._settled is None:
+            self._load(self._there.all)
+        else:
+            self._records[settled.hour_behind(self._settled) - 1] = self._settled.edge
+            self._load([day for day in self._there.all if day > self._settled.last_day])
+
+    def _unsettle(self) -> None:
+        """Load the days that were passed over, too."""
+        if self._settled is not None:
+            passed_over, self._settled = self._settled, None
+            del self._records[settled.hour_behind(passed_over) - 1]
+            self._load([day for day in self._there.all if day <= passed_over.last_day])
+
+    def keep_settled(self) -> None:
+        """For the runs to come, where no day is stale."""
+        first = min(self.raw.hours() | self.raw.open_hours, default=None)
+        self._there.settle(self._manifests, self._records, self._away, first)
+
+    def _load(self, days: Sequence[str]) -> None:
+        for day in days:
             path = self.layout.bars(self.exchange, self.symbol, day)
             manifest = read_bars_manifest(self.layout, path)
             if manifest is not None:
@@ -81,6 +106,8 @@ class SymbolBars:
 
     def stale_days(self) -> list[str]:
         """Days of which an hour is to be made. One that was deleted here on purpose is left to whoever published it."""
+        if self._settled and not settled.stands(self._settled, self._records, sorted(self.raw.hours())):
+            self._unsettle()
         return sorted({pure.day_of(hour) for hour in self._stale(self._span())} - self._away)
 
     def _span(self) -> list[int]:
@@ -88,7 +115,8 @@ class SymbolBars:
         held = self.raw.hours() | self._records.keys()
         if not held:
             return []
-        return list(range(min(held), max(*held, (self._reach() - 1) // HOUR_SECONDS) + 1))
+        first = min(held) if self._settled is None else settled.hour_behind(self._settled)
+        return list(range(first, max(*held, (self._reach() - 1) // HOUR_SECONDS) + 1))
 
     def _last_watched(self) -> tuple[int, int] | None:
         """The last trade's id, and the exchange's time up to which its stream was watched since.
@@ -193,7 +221,8 @@ class SymbolBars:
         if rows.height and not (same and not self.rebuild):
             table.write(path, rows, digests)
         self._enter_day(day, hours, rows, now_ns)
-        return self._report(day, hours, len(made), len(refused), rows)
+        manifest = self._manifests[day]
+        return report_of(manifest, len(made), len(refused), int((rows["state"] == "incomplete").sum()))
 
     def settle(self, day: str, now_ns: int) -> None:
         """Mark the day final where it has become so."""
@@ -315,29 +344,13 @@ class SymbolBars:
         following = pure.following(self._records, end)
         return following is not None and not self._stale([following])
 
-    def _report(
-        self, day: str, hours: Sequence[int], made: int, refused: int, rows: pl.DataFrame
-    ) -> DayReport:
-        records = [self._records[hour] for hour in hours]
-        return DayReport(
-            symbol=self.symbol,
-            day=day,
-            rows=rows.height,
-            trades=sum(r.trades for r in records),
-            quotes=sum(r.quotes for r in records),
-            hours_made=made,
-            hours_kept_without_raw=refused,
-            duplicates=sum(r.duplicates for r in records),
-            conflicts=sum(r.conflicts for r in records),
-            holes=sum(r.holes for r in records),
-            missing_ids=sum(r.missing_ids for r in records),
-            incomplete_seconds=int((rows["state"] == "incomplete").sum()),
-            final=self._manifests[day].final,
-        )
-
     def last_second(self) -> int | None:
         """The newest second that has a row, of days whose file is here."""
-        return standing.last_second(self.layout, self._manifests)
+        found = standing.last_second(self.layout, self._manifests)
+        if found is None and self._settled is not None:
+            self._unsettle()
+            return standing.last_second(self.layout, self._manifests)
+        return found
 
 
 def _edge(edge: Edge | None) -> tuple[int, int] | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
@@ -24,6 +24,7 @@ from crypto_lake.completeness.verdict import Counted, Explained, Verdict, differ
 from crypto_lake.completeness.verdict_table import CheckedHour
 from crypto_lake.lake import deletions, locks
 from crypto_lake.lake.layout import Layout
+from crypto_lake.lake.signature import Signature, signature_of
 from crypto_lake.model.clock import Clock, Hour
 from crypto_lake.model.market import NS_PER_SECOND, US_PER_SECOND
 from crypto_lake.upkeep.check_asking import ROWS, Asking, Klines, Refusal
@@ -130,6 +131,9 @@ class _Check:
         self._now = now_ns // NS_PER_SECOND
         self._settled = self._now - SETTLED_SECONDS
         self._again = again
+        # Of the symbol at hand: it has a year of both, and a run looks at some days of it.
+        self._known: tuple[tuple[str, Signature], verdict.Known] | None = None
+        self._listed: tuple[str, list[str]] | None = None
 
     async def day(self, symbol: str, day: str) -> DayCheck | None:
         """None where there is nothing to judge, not yet or no more."""
@@ -143,7 +147,7 @@ class _Check:
             return None
         path = self._layout.verdicts(self._exchange, symbol, day)
         before = None if self._again else verdict_table.read(path)
-        known = verdict.known(ledger.read(self._layout.ledger(self._exchange, symbol)).lines, last_second)
+        known = replace(self._known_of(symbol), last_second=last_second)
         hours: dict[int, CheckedHour] = {}
         parts: list[pl.DataFrame] = []
         raw = RawKlines(self._layout, self._exchange, symbol)
@@ -176,6 +180,20 @@ class _Check:
             span[1] == _day_end(day) and len(hours) == -(-span[1] // HOUR_SECONDS) - span[0] // HOUR_SECONDS
         )
         return _told(self._exchange, symbol, day, rows, asked, revised, finished=complete)
+
+    def _known_of(self, symbol: str) -> verdict.Known:
+        """By its ledger, read once for all of its days unless it has grown. Raises BrokenLedgerError."""
+        path = self._layout.ledger(self._exchange, symbol)
+        at = symbol, signature_of(path)
+        if self._known is None or self._known[0] != at:
+            self._known = at, verdict.known(ledger.read(path).lines)
+        return self._known[1]
+
+    def _days_of(self, symbol: str) -> list[str]:
+        """Its days with bars, listed once."""
+        if self._listed is None or self._listed[0] != symbol:
+            self._listed = symbol, self._layout.days_with_bars(self._exchange, symbol)
+        return self._listed[1]
 
     def refused(self, refusals: Mapping[str, Refusal]) -> tuple[dict[str, str], list[str]]:
         """Symbols that the exchange no longer has, with what it says of them; and of the others why it is a problem."""
@@ -237,7 +255,7 @@ class _Check:
     def _span(self, symbol: str, day: str, bars: pl.DataFrame) -> tuple[tuple[int, int], int | None]:
         """Seconds of the day to judge (end excluded): between the symbol's first bar and its last; and the last's second
         where it is in this day."""
-        days = self._layout.days_with_bars(self._exchange, symbol)
+        days = self._days_of(symbol)
         start, end, last_second = _day_start(day), _day_end(day), None
         if not days or not days[0] <= day <= days[-1]:
             return (end, end), None

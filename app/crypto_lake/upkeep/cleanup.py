@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -25,7 +26,8 @@ from crypto_lake.model.clock import Clock, Hour, SystemClock
 from crypto_lake.store import Store
 from crypto_lake.upkeep import disk_budget
 from crypto_lake.upkeep.cleanup_cases import Candidate, candidates
-from crypto_lake.upkeep.cleanup_plan import Policy, Verdict, decide
+from crypto_lake.upkeep.cleanup_kept import KeptBars
+from crypto_lake.upkeep.cleanup_plan import Policy, Verdict, decide, stays
 from crypto_lake.upkeep.cleanup_proof import Prover, signature_of
 from crypto_lake.upkeep.cleanup_report import CleanupReport, Told
 from crypto_lake.upkeep.disk_budget import Limits, Usage
@@ -83,6 +85,22 @@ def cleanup(
 
 
 @dataclass
+class _Stays:
+    """What stays in any case, by reason; no more of it is held than that."""
+
+    kept: dict[str, Sum] = field(default_factory=dict[str, Sum])
+    overdue: dict[str, Sum] = field(default_factory=dict[str, Sum])
+    alarming: list[Verdict] = field(default_factory=list[Verdict])
+
+    def add(self, verdict: Verdict) -> None:
+        _add(self.kept, verdict)
+        if verdict.overdue:
+            _add(self.overdue, verdict)
+        if verdict.is_alarming:
+            self.alarming.append(verdict)
+
+
+@dataclass
 class _Run:
     layout: Layout
     store: Store | None
@@ -94,6 +112,8 @@ class _Run:
     explain: bool
     gone: set[str] = field(default_factory=set[str])
     problems: dict[str, Told] = field(default_factory=dict[str, Told])  # what could not be deleted
+    stays: _Stays = field(default_factory=_Stays)
+    places: dict[str, int] = field(default_factory=dict[str, int])  # of what is told, in the order of looking
 
     def run(self) -> CleanupReport:
         started = time.monotonic()
@@ -105,7 +125,7 @@ class _Run:
             has_bucket=bool(url),
             need=disk_budget.need(self.usage, self.limits),
         )
-        found = {c.case.path: c for c in candidates(self.layout, url, self._collector(url))}
+        found = self._look(url, policy)
         verdicts: list[Verdict] = []
         with ThreadPoolExecutor(_WORKERS, thread_name_prefix="prove") as pool:
             while True:
@@ -127,6 +147,25 @@ class _Run:
         if prover.failed is not None:
             report = _with_store_error(report, str(prover.failed), transient=prover.failed.transient)
         return report
+
+    def _look(self, url: str, policy: Policy) -> dict[str, Candidate]:
+        """What may go. What stays in any case is counted, and held only where it is to be told of each file: most of a lake
+        that is old stays.
+        """
+        collector = self._collector(url)
+        kept = KeptBars(self.layout, url, collector) if policy.bars_ns is None and not self.explain else None
+        found: dict[str, Candidate] = {}
+        for candidate in candidates(self.layout, url, collector, kept):
+            verdict = None if self.explain else stays(candidate.case, policy, self.now_ns)
+            if verdict is None:
+                found[candidate.case.path] = candidate
+            else:
+                self.stays.add(verdict)
+            if verdict is None or verdict.is_alarming:
+                self.places[candidate.case.path] = len(self.places)
+        if kept is not None and not self.dry_run:
+            kept.keep()
+        return found
 
     def _collector(self, url: str) -> str:
         return self.layout.collector_id() if url else ""
@@ -200,10 +239,9 @@ class _Run:
     ) -> CleanupReport:
         deleted = [v for v in verdicts if v.action == "delete" and (self.dry_run or v.path in self.gone)]
         kept = [v for v in verdicts if v.action != "delete"]
-        problems = [
-            *self.problems.values(),
-            *(_told(v) for v in kept if v.is_alarming and v.code != "store_failed"),
-        ]
+        alarming = [v for v in (*self.stays.alarming, *kept) if v.is_alarming and v.code != "store_failed"]
+        alarming.sort(key=lambda verdict: self.places[verdict.path])
+        problems = [*self.problems.values(), *map(_told, alarming)]
         return CleanupReport(
             url=url,
             dry_run=self.dry_run,
@@ -211,8 +249,8 @@ class _Run:
             level=disk_budget.level(self.usage, self.limits),
             used_percent=round(disk_budget.used_percent(self.usage, self.limits), 1),
             deleted=_sums(deleted),
-            kept=_sums(kept),
-            overdue=_sums(v for v in kept if v.overdue),
+            kept=_sums(kept, self.stays.kept),
+            overdue=_sums((v for v in kept if v.overdue), self.stays.overdue),
             temporaries_deleted=temporaries,
             problems=problems,
             files=[_told(v) for v in verdicts] if self.explain else [],
@@ -227,12 +265,17 @@ def _told(verdict: Verdict) -> Told:
     return Told(verdict.path, verdict.bytes, verdict.action, verdict.code, verdict.text)
 
 
-def _sums(verdicts: Iterable[Verdict]) -> dict[str, Sum]:
-    found: dict[str, Sum] = {}
+def _sums(verdicts: Iterable[Verdict], others: Mapping[str, Sum] = MappingProxyType({})) -> dict[str, Sum]:
+    """By reason; `others` are counted in."""
+    found = dict(others)
     for verdict in verdicts:
-        before = found.get(verdict.code, Sum())
-        found[verdict.code] = Sum(before.files + 1, before.bytes + verdict.bytes)
+        _add(found, verdict)
     return found
+
+
+def _add(sums: dict[str, Sum], verdict: Verdict) -> None:
+    before = sums.get(verdict.code, Sum())
+    sums[verdict.code] = Sum(before.files + 1, before.bytes + verdict.bytes)
 
 
 def _remove_empty(folder: Path, root: Path) -> None:

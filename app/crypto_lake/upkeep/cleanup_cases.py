@@ -20,6 +20,7 @@ from crypto_lake.lake.uploads import UploadRecord
 from crypto_lake.model.clock import Hour
 from crypto_lake.model.intervals import Interval, IntervalSet
 from crypto_lake.upkeep import names, scan, upload_ledger
+from crypto_lake.upkeep.cleanup_kept import KeptBars
 from crypto_lake.upkeep.cleanup_plan import Blocker, Case
 from crypto_lake.upkeep.scan import RawFact, SymbolDay
 from crypto_lake.upkeep.scan_bars import SymbolBarsScan
@@ -81,10 +82,11 @@ class LedgerOf:
         return [piece for piece in self.scan.pieces if around[0] <= piece_day(piece) <= around[1]]
 
 
-def candidates(layout: Layout, url: str, collector: str) -> Iterator[Candidate]:
+def candidates(layout: Layout, url: str, collector: str, kept: KeptBars | None = None) -> Iterator[Candidate]:
     """Every file of raw, of bars, and of what was judged of these, with what blocks it; symbol by symbol. `url` "": there is no bucket.
 
-    Raises OSError where it can't be looked at.
+    `kept`: where bars are kept for good, and no more than a count is asked of them: of days that it knows nothing is read,
+    nor of what was judged of bars that are here. Raises OSError where it can't be looked at.
     """
     with_raw: dict[tuple[str, str], list[SymbolDay]] = {}
     for at in scan.symbol_days(layout):
@@ -108,12 +110,22 @@ def candidates(layout: Layout, url: str, collector: str) -> Iterator[Candidate]:
             for fact in scan.raw_facts(layout, at):
                 yield _raw(fact, judge(fact), bucket)
     raw_days = {at for days in with_raw.values() for at in days}
+    # What a day was made of may lie in the folders beside its own.
+    near_raw = {
+        SymbolDay(at.exchange, at.symbol, _days_from(at.day, n)) for at in raw_days for n in (-1, 0, 1)
+    }
     for at in scan.bar_days(layout):
+        case, digest = kept.known(at) if kept is not None and at not in near_raw else (None, "")
+        if case is not None:
+            yield Candidate(case, at, "")
+            continue
         candidate = _bars(layout, at, url, collector, raw_days)
         if candidate is not None:
+            if kept is not None:
+                kept.enter(at, candidate.case, digest)
             yield candidate
     for at in judged_days(layout):
-        yield from _judged(layout, at, url, collector)
+        yield from _judged(layout, at, url, collector, ages=kept is None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +236,7 @@ def _bars(
         blocker = Blocker("local_changed", f"has {size} bytes, its manifest says {manifest.bytes}")
     elif record is None:
         blocker = Blocker("not_published", "is not published: `crypto-lake publish`")
-    elif at in raw_days or any((layout.root / part.path).exists() for part in manifest.inputs):
+    elif at in raw_days or _any_is_here(layout, manifest):
         blocker = Blocker("raw_here", "raw that it is made of is still here")
     elif record.sha256 != manifest.sha256:
         # Made of all collectors' raw: it stands for ours where ours is among that.
@@ -242,13 +254,29 @@ def _bars(
     return Candidate(case, at, sha256, () if record is None else (record,), made_of=tuple(made_of))
 
 
-def _judged(layout: Layout, at: SymbolDay, url: str, collector: str) -> Iterator[Candidate]:
-    """Verdicts and reports: they outlive their day's bars until the bucket is proven to have them."""
-    records = uploads.read(layout, at.exchange, at.symbol, at.day, url) if url else {}
+def _any_is_here(layout: Layout, manifest: BarsManifest) -> bool:
+    """Whether raw that the day was made of is here. Where its folder is gone, as that of a day long over is, none is."""
+    folders: dict[str, bool] = {}
+    for part in manifest.inputs:
+        folder = part.path.rpartition("/")[0]
+        if folder not in folders:
+            folders[folder] = (layout.root / folder).exists()
+        if folders[folder] and (layout.root / part.path).exists():
+            return True
+    return False
+
+
+def _judged(layout: Layout, at: SymbolDay, url: str, collector: str, *, ages: bool) -> Iterator[Candidate]:
+    """Verdicts and reports: they outlive their day's bars until the bucket is proven to have them. `ages`: whether it matters
+    how old those are that stay as long as their bars.
+    """
+    has_bars = layout.bars(at.exchange, at.symbol, at.day).exists()
+    matters = bool(url) and (ages or not has_bars)
+    records = uploads.read(layout, at.exchange, at.symbol, at.day, url) if matters else {}
     for fact in judged_facts(layout, at):
         record = records.get(fact.name(collector))
         blocker: Blocker | None = None
-        if layout.bars(at.exchange, at.symbol, at.day).exists():
+        if has_bars:
             blocker = Blocker("bars_here", "the day's bars are still here, and may be judged anew")
         elif record is None or not fact.is_recorded(record):
             blocker = Blocker("not_uploaded", "is not in the bucket as it is here: `crypto-lake upload`")

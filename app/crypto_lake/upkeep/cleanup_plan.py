@@ -137,6 +137,14 @@ def decide(cases: Iterable[Case], policy: Policy, now_ns: int) -> list[Verdict]:
     return [verdicts[case.path] for case in cases]
 
 
+def stays(case: Case, policy: Policy, now_ns: int) -> Verdict | None:
+    """The verdict of a case that stays whatever becomes of the others; None where that is not known by the case alone."""
+    if case.kind == "raw" and not case.blockers:
+        return None  # it may go for want of room
+    verdict = _by_age(case, policy, now_ns)
+    return verdict if verdict.action == "keep" and case.proof is None else None
+
+
 def _by_age(case: Case, policy: Policy, now_ns: int) -> Verdict:
     keeps_ns = policy.keeps_ns(case)
     left_ns = None if keeps_ns is None else case.ages_from_ns + keeps_ns - now_ns

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from sys import intern
 from typing import Final
 
 from crypto_lake.lake.layout import parse_raw_name
@@ -188,7 +189,9 @@ def _raw(match: re.Match[str], day: str) -> RawObject | None:
     file = parse_raw_name(day, Path(match["file"]))
     if file is None or file.is_open or file.kind == "part":
         return None
-    return RawObject(match["exchange"], match["symbol"], day, match["collector"], match["file"])
+    # A bucket has a million of these names after a year, of the same few words: each is held once.
+    exchange, symbol, collector, name = map(intern, match.group("exchange", "symbol", "collector", "file"))
+    return RawObject(exchange, symbol, intern(day), collector, name)
 
 
 def _ledger(match: re.Match[str], day: str) -> LedgerSegment | None:

@@ -14,10 +14,10 @@ from typing import Final
 
 from crypto_lake.lake import uploads
 from crypto_lake.lake.layout import Layout
+from crypto_lake.lake.signature import Signature, is_young, signature_of
 from crypto_lake.upkeep import scan
 from crypto_lake.upkeep.scan import SymbolDay
 from crypto_lake.upkeep.scan_ledger import scan_ledger
-from crypto_lake.upkeep.signature import Signature, is_young, signature_of
 from crypto_lake.upkeep.upload_look import day_facts
 from crypto_lake.upkeep.upload_plan import plan
 

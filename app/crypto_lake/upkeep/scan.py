@@ -104,9 +104,8 @@ def bar_days(layout: Layout) -> Iterator[SymbolDay]:
     root = layout.root / "parquet"
     for folder in sorted(root.glob("*/*")):
         exchange, symbol = folder.parts[-2:]
-        for day in layout.bar_days(exchange, symbol):
-            if layout.bars(exchange, symbol, day).is_file():
-                yield SymbolDay(exchange, symbol, day)
+        for day in layout.days_with_bars(exchange, symbol):
+            yield SymbolDay(exchange, symbol, day)
 
 
 def deleted(layout: Layout, at: SymbolDay) -> Sequence[deletions.DeletionRecord]:

@@ -15,6 +15,7 @@ import msgspec
 from crypto_lake.lake import uploads
 from crypto_lake.lake.checksums import measure
 from crypto_lake.lake.layout import Layout
+from crypto_lake.lake.signature import is_young
 from crypto_lake.lake.uploads import UploadRecord
 from crypto_lake.model.clock import Hour
 from crypto_lake.store import (
@@ -31,7 +32,6 @@ from crypto_lake.store import (
 from crypto_lake.upkeep.recording import record_of
 from crypto_lake.upkeep.scan import SymbolDay
 from crypto_lake.upkeep.scan_judged import JudgedFact, is_finished, judged_facts, judged_paths
-from crypto_lake.upkeep.signature import is_young
 from crypto_lake.upkeep.upload_report import Refused
 from crypto_lake.upkeep.upload_settled import SettledDays
 from crypto_lake.upkeep.upload_tally import Puts

@@ -15,11 +15,11 @@ from collections.abc import Callable
 
 from crypto_lake.lake import uploads
 from crypto_lake.lake.layout import Layout
+from crypto_lake.lake.signature import Signature, is_young, signature_of
 from crypto_lake.upkeep import names
 from crypto_lake.upkeep.names import ReportObject, VerdictsObject
 from crypto_lake.upkeep.scan import SymbolDay
 from crypto_lake.upkeep.scan_judged import judged_days, judged_paths
-from crypto_lake.upkeep.signature import Signature, is_young, signature_of
 
 _log = logging.getLogger(__name__)
 

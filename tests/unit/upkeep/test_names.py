@@ -100,3 +100,17 @@ def test_a_collector_that_can_not_stand_in_a_name_is_refused(collector: str) -> 
 def test_other_names_say_nothing_or_what_they_are(text: str) -> None:
     made = parse(text)
     assert made is None or made.name == text
+
+
+def test_the_words_of_many_names_are_held_once() -> None:
+    """Whoever lists a bucket holds a million of them."""
+    first, second = (
+        parse(f"manifests/raw/binance/BTCUSDT/2024-08-08/prod-0-9f3a/hour_{hour}.jsonl.zst.json")
+        for hour in ("01", "02")
+    )
+    assert isinstance(first, Manifest)
+    assert isinstance(second, Manifest)
+    assert isinstance(first.of, RawObject)
+    assert isinstance(second.of, RawObject)
+    for word in ("exchange", "symbol", "day", "collector"):
+        assert getattr(first.of, word) is getattr(second.of, word)
