@@ -354,6 +354,8 @@ def other_fake(tmp_path: Path) -> Iterator[str]:
             "-external-url",
             url,
         ],
+        # It tells times with the machine's offset, which GCS does not and its client can't read.
+        env=os.environ | {"TZ": "UTC"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
