@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -33,6 +34,7 @@ from crypto_lake.store import (
     open_store,
     put_many,
 )
+from crypto_lake.store.checksums import crc32c_of
 from support.fake_gcs import FakeGcs
 
 QUICK = StoreSettings(
@@ -170,6 +172,7 @@ def test_listing_tells_all_in_order_over_pages(store: Store, make) -> None:
     assert [one.name for one in store.list("raw/d")] == sorted(n for n in names if n.startswith("raw/d"))
     assert [one.name for one in store.list("raw/d/")] == sorted(n for n in names if n.startswith("raw/d/"))
     assert next(iter(store.list("parquet/"))) == store.stat("parquet/p")
+    assert list(store.list("raw/", measured=False)) == list(store.list("raw/"))
 
 
 def test_a_large_object_is_not_read_into_memory(store: Store, make) -> None:
@@ -325,6 +328,37 @@ class TestLocalOnly:
         assert isinstance(store.put(path, "x", declared), Conflict)
         with pytest.raises(Corrupted, match="CRC32C"):
             store.fetch("x", tmp_path / "t")
+
+    def test_a_list_that_need_not_be_measured_reads_only_what_looks_changed(
+        self, root: Path, make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        read: list[str] = []
+
+        def reading(path: Path) -> tuple[int, str]:
+            read.append(path.name)
+            return crc32c_of(path)
+
+        monkeypatch.setattr("crypto_lake.store.local.crc32c_of", reading)
+        store = open_store(f"file://{root}")
+        for name in "abcd":
+            path, declared = make(name.encode(), name)
+            store.put(path, name, declared, metadata={"of": name})
+        (root / "foreign").write_bytes(b"foreign")
+        (root / "b").write_bytes(b"other")  # a change behind the store's back
+        record = next(p for p in (root / ".store/records").rglob("*.json") if '"name":"c"' in p.read_text())
+        told = json.loads(record.read_bytes())
+        record.write_text(
+            json.dumps({k: v for k, v in told.items() if k != "changed_ns"})
+        )  # of an older release
+        read.clear()
+        first = list(store.list(measured=False))
+        assert sorted(read) == ["b", "c", "foreign"]
+        read.clear()
+        assert list(store.list(measured=False)) == first
+        assert read == ["b"], "what is not as it was put is measured each time"
+        assert first == list(store.list())
+        assert sorted(read) == sorted(["b", *"abcd", "foreign"])
+        assert next(one for one in first if one.name == "b").crc32c == measure(root / "b").crc32c
 
     def test_a_foreign_file_is_never_overwritten(self, root: Path, make) -> None:
         store = open_store(f"file://{root}")

@@ -168,8 +168,12 @@ class Store(Protocol):
         """A small object whole, checksum verified. `Refused` above the limit."""
         ...
 
-    def list(self, prefix: str = "") -> Iterator[Stored]:
-        """Objects whose names begin with `prefix` (any string, no folder), in order of their names."""
+    def list(self, prefix: str = "", *, measured: bool = True) -> Iterator[Stored]:
+        """Objects whose names begin with `prefix` (any string, no folder), in order of their names.
+
+        `measured` False, for those who look for names and generations: a store of files then believes what it knows of a
+        file whose size and time are what they were, and reads no bytes of it; that is no proof of them.
+        """
         ...
 
     def check_access(self, prefixes: Sequence[str] = ("",)) -> AccessReport:

@@ -64,7 +64,7 @@ class GcsStore:
     def read(self, name: str, *, limit_bytes: int = 64 * 2**20) -> tuple[Stored, bytes]:
         return self._reader.read(name, limit_bytes=limit_bytes)
 
-    def list(self, prefix: str = "") -> Iterator[Stored]:
+    def list(self, prefix: str = "", *, measured: bool = True) -> Iterator[Stored]:
         return self._reader.list(prefix)
 
     def check_access(self, prefixes: Sequence[str] = ("",)) -> AccessReport:

@@ -19,6 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
+from msgspec import structs
+
 from crypto_lake.store.base import (
     SHA256_KEY,
     AccessReport,
@@ -96,6 +98,7 @@ class LocalStore:
                     declared.crc32c,
                     self._records.next_generation(key),
                     {**(metadata or {}), SHA256_KEY: declared.sha256},
+                    temporary.stat().st_mtime_ns,
                 )
                 self._records.announce(key, record)
                 make_folder(target.parent)
@@ -144,11 +147,14 @@ class LocalStore:
 
     def stat(self, name: str) -> Stored | None:
         """As of every store, but the checksum is measured from the bytes: a second or so for a few GB."""
+        return self._stat(name, measured=True)
+
+    def _stat(self, name: str, *, measured: bool) -> Stored | None:
         self._path(name)
         with self._failures(self._at(name)):
             self._check_root()
             with self._locked(name) as key:
-                return self._settled(key, name)
+                return (None if measured else self._recorded(key, name)) or self._settled(key, name)
 
     def fetch(self, name: str, target: Path, *, generation: int | None = None) -> Stored:
         stored, source = self._open(name, generation)
@@ -199,15 +205,15 @@ class LocalStore:
             )
         return stored, source
 
-    def list(self, prefix: str = "") -> Iterator[Stored]:
-        """As of every store, each object measured as `stat` does."""
+    def list(self, prefix: str = "", *, measured: bool = True) -> Iterator[Stored]:
+        """As of every store, each object measured as `stat` does, or told as its record does where that is believed."""
         self._check_root()
         folder = self._root / prefix.rpartition("/")[0]
         for path in _files(folder):
             name = path.relative_to(self._root).as_posix()
             if name.startswith(prefix) and not name.startswith(f"{RESERVED}/"):
                 try:
-                    stored = self.stat(name)
+                    stored = self._stat(name, measured=measured)
                 except BadAddress:
                     continue  # a foreign file whose name is no object's
                 if stored is not None:
@@ -229,12 +235,25 @@ class LocalStore:
 
     # Records
 
+    def _recorded(self, key: str, name: str) -> Stored | None:
+        """What is under the name by its record; None where the file looks like another one, or none could tell."""
+        record = self._records.read(key)
+        if record is None or self._records.coming(key) is not None:
+            return None
+        try:
+            seen = self._path(name).stat()
+        except FileNotFoundError:
+            return None
+        if (record.bytes, record.changed_ns) != (seen.st_size, seen.st_mtime_ns):
+            return None
+        return _stored(record, seen.st_mtime_ns)
+
     def _settled(self, key: str, name: str) -> Stored | None:
         """What is under the name now, measured; a change that a crash left half done is finished or dropped."""
         path = self._path(name)
         try:
-            size, crc32c = crc32c_of(path)
             changed_ns = path.stat().st_mtime_ns
+            size, crc32c = crc32c_of(path)
         except FileNotFoundError:
             self._records.drop_coming(key)
             return None
@@ -251,10 +270,12 @@ class LocalStore:
         record = self._records.read(key)
         if record is None:
             # A file that came from elsewhere, e.g. a copied tree: it gets a generation when it is first seen.
-            record = Record(name, size, crc32c, self._records.next_generation(key), {})
+            record = Record(name, size, crc32c, self._records.next_generation(key), {}, changed_ns)
             self._records.write(key, record)
-        updated = datetime.fromtimestamp(changed_ns / 1e9, UTC)
-        return Stored(name, size, crc32c, None, record.generation, record.metadata, updated)
+        elif (record.bytes, record.crc32c) == (size, crc32c) and record.changed_ns != changed_ns:
+            record = structs.replace(record, changed_ns=changed_ns)
+            self._records.write(key, record)
+        return _stored(structs.replace(record, bytes=size, crc32c=crc32c), changed_ns)
 
     @contextmanager
     def _locked(self, name: str) -> Generator[str, None, None]:
@@ -304,6 +325,11 @@ class LocalStore:
                 at=at,
                 hint="Make room, or look at the disk; nothing is stored by halves, so the same call may go on.",
             ) from error
+
+
+def _stored(record: Record, changed_ns: int) -> Stored:
+    updated = datetime.fromtimestamp(changed_ns / 1e9, UTC)
+    return Stored(record.name, record.bytes, record.crc32c, None, record.generation, record.metadata, updated)
 
 
 def _differences(held: Stored | None, declared: Declared) -> tuple[str, ...]:

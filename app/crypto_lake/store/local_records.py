@@ -11,13 +11,14 @@ from crypto_lake.store.local_files import make_folder, sync_file, sync_folder
 
 
 class Record(msgspec.Struct, frozen=True):
-    """What is known of an object beside its bytes."""
+    """What is known of an object beside its bytes. `changed_ns`: the time of the file with these; 0 where nobody looked."""
 
     name: str
     bytes: int
     crc32c: str
     generation: int
     metadata: dict[str, str]
+    changed_ns: int = 0
 
 
 _decode_record = msgspec.json.Decoder(Record).decode

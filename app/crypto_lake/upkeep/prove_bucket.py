@@ -62,7 +62,7 @@ class Staged:
 def collectors(store: Store, exchange: str, symbol: str) -> dict[str, list[LedgerSegment]]:
     """The pieces of each collector's ledger of this symbol, in their order: those of its latest edition."""
     found: dict[str, list[LedgerSegment]] = {}
-    for stored in store.list(f"ledger/{exchange}/{symbol}/"):
+    for stored in store.list(f"ledger/{exchange}/{symbol}/", measured=False):
         piece = names.parse(stored.name)
         if isinstance(piece, LedgerSegment):
             found.setdefault(piece.collector, []).append(piece)
@@ -78,7 +78,7 @@ def exchanges(store: Store, symbol: str) -> list[str]:
     """On which exchanges there is a ledger of this symbol."""
     found = {
         piece.exchange
-        for stored in store.list("ledger/")
+        for stored in store.list("ledger/", measured=False)
         if isinstance(piece := names.parse(stored.name), LedgerSegment) and piece.symbol == symbol
     }
     return sorted(found)
@@ -142,7 +142,9 @@ def _raw_of(
 ) -> Iterator[tuple[RawObject | Manifest, int]]:
     for day in days:
         for root in ("", names.MANIFESTS):
-            for stored in store.list(f"{root}raw/{of.exchange}/{symbol}/{day}/{of.collector}/"):
+            for stored in store.list(
+                f"{root}raw/{of.exchange}/{symbol}/{day}/{of.collector}/", measured=False
+            ):
                 named = names.parse(stored.name)
                 if isinstance(named, RawObject | Manifest):
                     yield named, stored.bytes

@@ -72,7 +72,7 @@ def list_bucket(store: Store, symbols: Sequence[str] | None) -> dict[tuple[str, 
 
     wanted = None if symbols is None else {*symbols, CONTROL}
     for prefix in _ROOTS:
-        for stored in store.list(prefix):
+        for stored in store.list(prefix, measured=False):
             named = names.parse(stored.name)
             of = named.of if isinstance(named, Manifest) else named
             if of is None or (wanted is not None and of.symbol not in wanted):
