@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import polars as pl
 
 from crypto_lake import __version__
 from crypto_lake.bars import table
 from crypto_lake.lake.checksums import measure
 from crypto_lake.lake.layout import Layout
-from crypto_lake.lake.manifests import BarsHour, BarsManifest, Input
+from crypto_lake.lake.manifests import BarsHour, BarsManifest, Input, RawIndexEntry
 from crypto_lake.model.checksums import Checksums
 
 
@@ -44,6 +46,26 @@ def day_manifest(
         crc32c=sums.crc32c,
         md5=sums.md5,
     )
+
+
+def inputs_of(
+    records: Iterable[BarsHour],
+    folder: str,
+    entry_of: Callable[[str], RawIndexEntry | None],
+    before: BarsManifest | None,
+) -> tuple[Input, ...]:
+    """What these hours were made of: files below `folder`, of which `entry_of` tells as far as they are here. `before`: the
+    day's manifest so far, which tells of the others. Pure.
+    """
+    named = {given.path: given for given in before.inputs} if before is not None else {}
+    found: list[Input] = []
+    for name in sorted({name for record in records for name in record.inputs}):
+        path, entry = f"{folder}/{name}", entry_of(name)
+        if entry is not None:
+            found.append(Input(path, entry.bytes, entry.sha256))
+        elif path in named:
+            found.append(named[path])
+    return tuple(found)
 
 
 def digests_of(manifest: BarsManifest) -> dict[int, str]:

@@ -15,16 +15,15 @@ import polars as pl
 from crypto_lake.bars import hours as pure
 from crypto_lake.bars import settled, standing, table
 from crypto_lake.bars.coverage import reach
-from crypto_lake.bars.day_manifest import day_manifest, digests_of
+from crypto_lake.bars.day_manifest import day_manifest, digests_of, inputs_of
 from crypto_lake.bars.raw import HOUR_NS, Core, SymbolRaw, unix_hour
+from crypto_lake.bars.record import begun
 from crypto_lake.bars.report import DayReport, report_of
 from crypto_lake.bars.rows import BAR_SCHEMA, HOUR_SECONDS, all_gaps, hour_rows, open_gaps
-from crypto_lake.bars.seconds import Edge
 from crypto_lake.lake.deletions import is_deleted
 from crypto_lake.lake.manifests import (
     BarsHour,
     BarsManifest,
-    Input,
     SettledBars,
     read_bars_manifest,
     write_bars_manifest,
@@ -46,6 +45,8 @@ class SymbolBars:
     rebuild: bool = False
     _records: dict[int, BarsHour] = field(default_factory=dict[int, BarsHour])
     _manifests: dict[str, BarsManifest] = field(default_factory=dict[str, BarsManifest])
+    # Of days whose file is not what they say. What it was made of they still tell.
+    _set_aside: dict[str, BarsManifest] = field(default_factory=dict[str, BarsManifest])
     _remade: set[int] = field(default_factory=set[int])
     _away: set[str] = field(default_factory=set[str])  # days that were deleted here once they were published
     # How far the stream was watched after a trade while that was the last: by its id, the exchange's time in us.
@@ -195,7 +196,7 @@ class SymbolBars:
                         del cores[hour]
                     else:
                         refused.discard(hour)
-                        self._enter_core(hour, cores[hour])
+                        self._records[hour] = begun(cores[hour])
             around = pure.surroundings(hours, self._records, self._reach())
             for hour in stale:
                 if self._stands(cores.get(hour), hour):
@@ -245,32 +246,12 @@ class SymbolBars:
             del self._records[hour]
             self._cores.pop(hour, None)  # so that it is entered again
         if manifest is not None and manifest.rows and not found.whole:
-            self._manifests.pop(day)  # so that the file is written anew
+            self._set_aside[day] = self._manifests.pop(day)  # so that the file is written anew
         return found.rows
 
     def _refuses(self, hour: int, core: Core, kept: Mapping[int, pl.DataFrame]) -> bool:
         record = self._records.get(hour)
         return record is not None and hour in kept and standing.know_more(record, core)
-
-    def _enter_core(self, hour: int, core: Core) -> None:
-        """What other hours need to know of this one; its rows come after."""
-        seconds, quotes = core.trades.seconds, core.quotes.seconds
-        self._records[hour] = BarsHour(
-            key="",
-            digest="",
-            rows=0,
-            trades=core.trades.trades,
-            quotes=core.quotes.updates,
-            first=_edge(core.trades.first),
-            last=_edge(core.trades.last),
-            close=None if seconds.is_empty() else seconds["close"][-1],
-            quote=None if quotes.is_empty() else quotes.select("bid", "bid_size", "ask", "ask_size").row(-1),
-            max_u=core.quotes.max_u,
-            inputs=tuple(name for name, _ in core.files),
-            duplicates=core.trades.duplicates,
-            conflicts=core.trades.conflicts,
-            conflicting=core.trades.conflicting,
-        )
 
     def _finish(self, hour: int, core: Core, around: pure.Around) -> pl.DataFrame:
         trades, near = core.trades, around.surroundings
@@ -308,26 +289,13 @@ class SymbolBars:
     def _enter_day(self, day: str, hours: Sequence[int], rows: pl.DataFrame, now_ns: int) -> None:
         path = self.layout.bars(self.exchange, self.symbol, day)
         records = {hour: self._records[hour] for hour in hours}
-        manifest = day_manifest(
-            self.layout, self.exchange, self.symbol, day, rows, records, self._inputs(records.values())
-        )
+        # What is gone from here is known by the manifest that named it before.
+        before = self._manifests.get(day) or self._set_aside.get(day)
+        inputs = inputs_of(records.values(), f"raw/{self.exchange}/{self.symbol}", self.raw.entry, before)
+        manifest = day_manifest(self.layout, self.exchange, self.symbol, day, rows, records, inputs)
         self._manifests[day] = manifest
         self._manifests[day] = msgspec.structs.replace(manifest, final=self._final(day, now_ns))
         write_bars_manifest(self.layout, path, self._manifests[day])
-
-    def _inputs(self, records: Iterable[BarsHour]) -> tuple[Input, ...]:
-        """What these hours were made of; what is gone from here is known by the manifest that named it before."""
-        names = sorted({name for record in records for name in record.inputs})
-        before = {i.path: i for m in self._manifests.values() for i in m.inputs} if names else {}
-        inputs: list[Input] = []
-        for name in names:
-            full = f"raw/{self.exchange}/{self.symbol}/{name}"
-            entry = self.raw.entry(name)
-            if entry is not None:
-                inputs.append(Input(full, entry.bytes, entry.sha256))
-            elif full in before:
-                inputs.append(before[full])
-        return tuple(inputs)
 
     def _final(self, day: str, now_ns: int) -> bool:
         end = unix_hour(Hour(day, 23)) + 1
@@ -351,7 +319,3 @@ class SymbolBars:
             self._unsettle()
             return standing.last_second(self.layout, self._manifests)
         return found
-
-
-def _edge(edge: Edge | None) -> tuple[int, int] | None:
-    return None if edge is None else (edge.id, edge.time_us)

@@ -259,11 +259,11 @@ class Run:
 
     async def _watch(self) -> None:
         """The live line, the heartbeat, and as process 1 the orphans. Its failures end nothing."""
-        from crypto_lake.watch.disk import NOTHING, DiskScanner
+        from crypto_lake.watch.disk import NOTHING
         from crypto_lake.watch.read import observe
         from crypto_lake.watch.status import judge
 
-        writer, scanner, rate = self._beat_writer(), DiskScanner(self.layout), Rate()
+        writer, rate = self._beat_writer(), Rate()
         began, disk, disk_at, beat_at = (
             time.monotonic(),
             NOTHING,
@@ -275,7 +275,7 @@ class Run:
             try:
                 now = time.monotonic()
                 if now - disk_at >= (DISK_SECONDS if self.for_seconds is None else TEST_DISK_SECONDS):
-                    disk, disk_at = await asyncio.to_thread(scanner.scan, self._disk_limit_bytes), now
+                    disk, disk_at = await asyncio.to_thread(writer.look, self._disk_limit_bytes), now
                 status = judge(observe(self.layout, disk, locked=self._collector_runs()))
                 if status.collector is not None:
                     if status.collector.messages and self._is_own(status.collector.pid):

@@ -7,7 +7,7 @@ They are appended under the lock `cleanup`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -48,10 +48,18 @@ def read(layout: Layout, exchange: str, symbol: str, day: str) -> dict[str, Dele
     return {record.path: record for record in records}
 
 
-def deleted_paths(layout: Layout) -> frozenset[str]:
-    """Every path of the data directory that has a record and no file: what was deleted on purpose."""
+def deleted_paths(
+    layout: Layout, symbols: Collection[str] | None = None, days: Collection[str] | None = None
+) -> frozenset[str]:
+    """Every path of the data directory that has a record and no file: what was deleted on purpose. Of these symbols and
+    days; None: of all.
+    """
     found: set[str] = set()
     for path in (layout.state / "deletions").glob("*/*/*.jsonl"):
+        if (symbols is not None and path.parent.name not in symbols) or (
+            days is not None and path.stem not in days
+        ):
+            continue
         for record in read_lines(path, _decode):
             if not (layout.root / record.path).exists():
                 found.add(record.path)

@@ -3,7 +3,8 @@
 There is one for each day of the lake, and none of them may go, so that nothing but a count hangs on what is recorded of
 them. So of each day that was looked at the count's name is kept, in one file a symbol, with a digest: of when its file,
 its manifest and the records of its uploads changed, how large they are, and which they are. What is lost, or is of
-another time, is unlike what is there, and the day is looked at.
+another time, is unlike what is there, and the day is looked at. That somebody takes away manifests of raw it does not
+show: a day that is published in another version is then counted as before.
 """
 
 from __future__ import annotations

@@ -74,10 +74,11 @@ def prove_lake(
     if not exchanges:
         raise ProveError(f"there is no ledger of {symbol} in {layout.root}{_others(layout)}")
     steps = _Steps(on_progress)
+    symbols, days = (symbol, CONTROL), list(_days(span)) if span else None
     verified = verify(
-        DiskSource(layout.root, deleted_paths(layout)),
-        symbols=(symbol, CONTROL),
-        days=list(_days(span)) if span else None,
+        DiskSource(layout.root, deleted_paths(layout, symbols, days)),
+        symbols=symbols,
+        days=days,
         progress=steps.verified,
     )
     proofs = [prove(layout, exchange, symbol, span, on_file=steps.read) for exchange in exchanges]

@@ -55,7 +55,7 @@ def verify_disk(
     `only`: of names (`raw/binance/…`), those to look at. `elsewhere`: names of files that may be missing, beside those
     that `cleanup` deleted; others that have a manifest and are not here are differences. See `verify` for the rest.
     """
-    source = DiskSource(layout.root, deleted_paths(layout) | frozenset(elsewhere))
+    source = DiskSource(layout.root, deleted_paths(layout, symbols, days) | frozenset(elsewhere))
     task = None
     with suppress(OSError):  # whoever may only read may verify too
         task = tasks.begin(layout, "verify", time.time_ns())

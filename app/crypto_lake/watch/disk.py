@@ -16,6 +16,7 @@ from crypto_lake.lake.space import file_system_space
 
 _LONG_SECONDS: Final = 1.0
 _PAUSE: Final = 30
+_MOST_SECONDS: Final = 600.0
 
 _Seen = TypeVar("_Seen")
 
@@ -100,8 +101,8 @@ def usage_of(root: Path, limit_bytes: int, lake_bytes: Callable[[], int]) -> Dis
 
 class Seldom(Generic[_Seen]):
     """A look at very many files, of which there are more the older the lake is: the longer it takes, the less often it is
-    made, so that a thirtieth of the time goes to it at the most. Meanwhile what was seen last is told. A look of less than a
-    second is made each time.
+    made, so that a thirtieth of the time goes to it at the most; but it is made every ten minutes however slow the disk is.
+    Meanwhile what was seen last is told. A look of less than a second is made each time.
     """
 
     def __init__(self, look: Callable[[], _Seen], monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -114,12 +115,13 @@ class Seldom(Generic[_Seen]):
             return self._last[0]
         seen = self._look()
         took = self._monotonic() - began
-        self._last = (seen, began + (_PAUSE * took if took >= _LONG_SECONDS else 0.0))
+        pause = min(_PAUSE * took, _MOST_SECONDS) if took >= _LONG_SECONDS else 0.0
+        self._last = (seen, began + pause)
         return seen
 
 
-# Manifests are indented by one: in no other field a line begins like this.
-_ROWS: Final = re.compile(rb'^ "rows": (\d+),?$', re.MULTILINE)
+# Manifests are indented by one: in no other field a line begins like this. The whole line, for its end may be cut off.
+_ROWS: Final = re.compile(rb'^ "rows": (\d+),?\n', re.MULTILINE)
 _HEAD_BYTES: Final = 2048
 
 

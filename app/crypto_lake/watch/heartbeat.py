@@ -116,13 +116,10 @@ class HeartbeatWriter:
         self._limits = limits
         self._scan: Seldom[DiskFigures] = Seldom(DiskScanner(layout).scan)
 
-    def beat(self, *, locked: bool | None = None, limit_bytes: int = 0) -> LakeStatus:
-        """Write both files and return what they say. `limit_bytes`: what the lake may take of its disk, 0: all.
-
-        Raises OSError where they can't be written.
-        """
+    def look(self, limit_bytes: int = 0) -> DiskFigures:
+        """Figures of files as they were seen last, of the file system as they are now. `limit_bytes`: as of `beat`."""
         seen, space = self._scan(), space_of(self._layout.root)
-        disk = msgspec.structs.replace(
+        return msgspec.structs.replace(
             seen,
             total_bytes=space.total_bytes,
             free_bytes=space.free_bytes,
@@ -130,6 +127,13 @@ class HeartbeatWriter:
             free_inodes=space.free_inodes,
             limit_bytes=limit_bytes,
         )
+
+    def beat(self, *, locked: bool | None = None, limit_bytes: int = 0) -> LakeStatus:
+        """Write both files and return what they say. `limit_bytes`: what the lake may take of its disk, 0: all.
+
+        Raises OSError where they can't be written.
+        """
+        disk = self.look(limit_bytes)
         status = judge(observe(self._layout, disk, locked=locked), self._limits)
         folder: Path = self._layout.health
         durable.write_fleeting(folder / "heartbeat.json", msgspec.json.encode(heartbeat(status)) + b"\n")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from crypto_lake.bars import hours, table
 from crypto_lake.bars import symbol as rim
 from crypto_lake.bars.transform import transform
 from crypto_lake.lake import deletions
@@ -211,6 +212,45 @@ def test_the_outcome_is_that_of_a_run_that_looks_at_all_days(
     grow_old(other)
     assert outcome(layout) == outcome(other)
     assert outcome(layout)[0] == []
+
+
+def test_by_other_rules_of_a_bar_they_are_looked_at(
+    layout: Layout, read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(layout)
+    assert DAYS[0] not in read
+    monkeypatch.setattr(hours, "KEY_VERSION", hours.KEY_VERSION + 1)
+    make(layout)
+    assert DAYS[0] in read
+
+
+def test_a_run_of_one_day_looks_at_it_where_raw_of_it_came(layout: Layout, read: list[str]) -> None:
+    trades_come_late(layout)
+    report = transform(layout, EXCHANGE, clock=At(NOW), workers=1, days=[DAYS[0]])
+    assert (report.days, report.failed) == ([], {})
+    report = transform(layout, EXCHANGE, clock=At(NOW), workers=1, days=[DAYS[1]])
+    assert [(day.day, day.trades) for day in report.days] == [(DAYS[1], TRADES)]
+    assert report.days[0].hours_kept_without_raw == 1
+
+
+def write_otherwise(layout: Layout, at: int) -> None:
+    """The same rows in another file."""
+    path = layout.bars(EXCHANGE, SYMBOL, DAYS[at])
+    read = table.read(path, trusted=True)
+    assert read is not None
+    table.write(path, read[0], {})
+
+
+def test_what_a_day_was_made_of_outlives_its_raw_and_a_file_that_is_another(layout: Layout) -> None:
+    path = layout.bars(EXCHANGE, SYMBOL, DAYS[5])
+    before, data = read_bars_manifest(layout, path), path.read_bytes()
+    assert before is not None
+    assert before.inputs
+    write_otherwise(layout, 5)
+    assert path.read_bytes() != data
+    assert [day.day for day in make(layout).days] == [DAYS[5]]
+    assert path.read_bytes() == data
+    assert read_bars_manifest(layout, path) == before
 
 
 def test_a_rebuild_passes_over_none(layout: Layout, read: list[str]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,11 +16,13 @@ from hypothesis import strategies as st
 from crypto_lake.bars.transform import transform
 from crypto_lake.completeness.entries import Seen
 from crypto_lake.completeness.ledger import LedgerFile
-from crypto_lake.lake import tasks
+from crypto_lake.lake import deletions, tasks
 from crypto_lake.lake.control import CONTROL
+from crypto_lake.lake.deletions import DeletionRecord
 from crypto_lake.lake.frames import Frame, FrameCompressor, read_frames
 from crypto_lake.lake.layout import Layout
 from crypto_lake.lake.raw_manifests import read_raw_manifest, write_raw_manifest
+from crypto_lake.lake.records import read_lines
 from crypto_lake.model.clock import Hour
 from crypto_lake.upkeep import verify_files
 from crypto_lake.upkeep.seal import compact
@@ -208,6 +211,38 @@ def test_workers_find_the_same(lake: Lake) -> None:
         alone, shared = (verify(DiskSource(lake.layout.root), workers=n) for n in (1, 2))
     assert alone.differences == shared.differences != []
     assert (alone.files, alone.lines, alone.by_kind) == (shared.files, shared.lines, shared.by_kind)
+
+
+def test_what_was_deleted_is_asked_of_the_days_and_symbols_at_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout, days = Layout(tmp_path), [f"2024-08-{n:02d}" for n in range(5, 9)]
+    for day in days:
+        for symbol in (SYMBOL, "ETHUSDT"):
+            write_part(layout, symbol, Hour(day, 1), 1, market(symbol, Hour(day, 1), 1, 3))
+    compact(layout, clock=LATER)
+    for day in days:
+        for symbol in (SYMBOL, "ETHUSDT"):
+            path = layout.sealed(EXCHANGE, symbol, Hour(day, 1), 1)
+            record = DeletionRecord(str(path.relative_to(tmp_path)), path.stat().st_size, "", "expired", 1)
+            deletions.append(layout, EXCHANGE, symbol, day, [record])
+            path.unlink()
+    read: list[str] = []
+
+    def told(path: Path, decode: Any) -> Any:
+        read.append(f"{path.parent.name} {path.stem}")
+        return read_lines(path, decode)
+
+    monkeypatch.setattr(deletions, "read_lines", told)
+    for symbols, chosen, count in (
+        (None, None, 8),
+        (None, days[1:2], 2),
+        ([SYMBOL], None, 4),
+        ([SYMBOL], days[:2], 2),
+    ):
+        read.clear()
+        report = verify_disk(layout, symbols=symbols, days=chosen)
+        assert (report.absent, report.differences, len(read)) == (count, [], count)
 
 
 def test_a_part_that_is_sealed_while_it_is_read_is_no_difference(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -72,6 +73,19 @@ def test_a_manifest_of_another_shape_tells_its_rows_all_the_same(tmp_path: Path,
     assert DiskScanner(layout).scan().parquet_rows == 8
 
 
+@pytest.mark.parametrize("digits_read", range(8))
+def test_a_number_is_told_whole_wherever_the_beginning_ends(tmp_path: Path, digits_read: int) -> None:
+    layout = Layout(tmp_path)
+    bars = layout.bars("binance", "BTCUSDT", "2024-08-08")
+    for path in (bars, layout.manifest(bars)):
+        path.parent.mkdir(parents=True)
+    bars.write_bytes(b"bars")
+    before, behind = b'{\n "path": "', b'",\n "rows": '
+    path = b"x" * (2048 - len(before) - len(behind) - digits_read)
+    layout.manifest(bars).write_bytes(before + path + behind + b"654321,\n" + b' "trades": 1\n}\n')
+    assert DiskScanner(layout).scan().parquet_rows == 654321
+
+
 def test_a_look_that_takes_long_is_made_seldom() -> None:
     now, looks = [1000.0], [0]
 
@@ -94,6 +108,21 @@ def test_a_look_that_takes_long_is_made_seldom() -> None:
     cost = 0.1
     now[0] += 200.0
     assert seldom() + 1 == seldom(), "it has become short again"
+
+
+def test_what_is_told_of_a_slow_disk_is_not_older_than_ten_minutes() -> None:
+    now, looked = [0.0], list[float]()
+
+    def look() -> None:
+        looked.append(now[0])
+        now[0] += 90.0
+
+    seldom = Seldom(look, lambda: now[0])
+    while now[0] < 5000.0:
+        seldom()
+        now[0] += 10.0
+    assert len(looked) > 5
+    assert all(later - before <= 610.0 for before, later in pairwise(looked))
 
 
 def test_between_two_looks_the_disk_is_told_as_it_is_now(
