@@ -159,7 +159,8 @@ def strange_files(layout: Layout) -> None:
     """All that a bad disk, a restore or a person may leave."""
     symbol = layout.raw_root() / "binance" / "BTCUSDT"
     day = layout.raw_day("binance", "BTCUSDT", HOUR.day)
-    good = market("BTCUSDT", HOUR, 1, 9, end=0.2)
+    # Not from its first moment: a trade happened before it was received, and the hour may be the first of its day.
+    good = market("BTCUSDT", HOUR, 1, 9, start=0.1, end=0.2)
     write_part(layout, "BTCUSDT", HOUR, 1, good)
     damaged = write_part(
         layout, "BTCUSDT", HOUR, 2, market("BTCUSDT", HOUR, 10, 9, start=0.2, end=0.4), frames=3
